@@ -1,0 +1,19 @@
+//! Selects the kernels written for the target's instruction set: by its name, for stable Rust does not tell Arm's extensions.
+
+fn main() {
+    let target = std::env::var("TARGET").unwrap_or_default();
+    let kernels = match target.as_str() {
+        t if t.starts_with("thumbv6m-") || t.starts_with("thumbv8m.base-") => "armv6m",
+        // Armv8-M with an FPU: among these cores none lacks the DSP extension; without an FPU some do.
+        t if t.starts_with("thumbv7em-") || t == "thumbv8m.main-none-eabihf" => "armv7em",
+        t if t.starts_with("thumbv7m-") || t.starts_with("thumbv8m.main-") => "armv7m",
+        // Not RV32E, which has half of the registers, nor RV32I, which cannot multiply.
+        t if t.starts_with("riscv32im") => "riscv32",
+        _ => "none",
+    };
+    println!("cargo:rerun-if-changed=build.rs");
+    println!(
+        "cargo:rustc-check-cfg=cfg(nfm_kernels, values(\"armv6m\", \"armv7m\", \"armv7em\", \"riscv32\", \"none\"))"
+    );
+    println!("cargo:rustc-cfg=nfm_kernels=\"{kernels}\"");
+}

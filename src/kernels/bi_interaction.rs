@@ -1,0 +1,97 @@
+//! The Bi-Interaction pooling of embedding codes.
+
+use super::{LANES_TOGETHER, rolled};
+use crate::{Q16, kernels::arch};
+
+/// One active entry: where its row starts in the codes, and what the codes are multiplied with.
+///
+/// The gain is the row multiplier; in a sample with values it is row multiplier · value in [`Q16`]. Words after these are the
+/// kernel's own.
+pub(crate) type Term = [u32; arch::TERM_WORDS];
+
+/// Pools the active rows: `z[k] = clamp((Σ_{i<j} e[i, k] · e[j, k] + half) >> shift, ±max)`, with
+/// `e[i, k] = gain[i] · codes[i, k]` and `half = 2^shift / 2`.
+///
+/// The sum over pairs comes from two accumulators a lane, `pairs += e · sum` then `sum += e`: the sum-square identity
+/// (He & Chua 2017, eq. 4) without the final `(sum² − Σe²) / 2`, which would need one more accumulator bit.
+/// Exact in integers: only the shift rounds.
+///
+/// # Shapes
+///
+/// `z` is `[lanes]`, a multiple of four; a term's row is as long, in `codes`. Gains are at most `max_multiplier`.
+///
+/// # Ranges
+///
+/// Accumulates in `i32`: exact while `N(N−1)/2 · E² + half < 2³¹` for `N` terms with `|e| ≤ E`, which `parse` enforces from
+/// `max_active`, `max_embedding` and `max_value`.
+#[inline(always)]
+pub(crate) fn bi_interaction(
+    codes: &[i8],
+    terms: &mut [Term],
+    max_multiplier: u8,
+    shift: u8,
+    max: u16,
+    z: &mut [i16],
+) {
+    if arch::bi_interaction(codes, terms, max_multiplier, shift, max, z).is_none() {
+        portable(codes, terms, shift, max, z);
+    }
+}
+
+/// [`bi_interaction`] on any core.
+#[inline(never)]
+fn portable(codes: &[i8], terms: &[Term], shift: u8, max: u16, z: &mut [i16]) {
+    let (blocks, rest) = z.as_chunks_mut::<LANES_TOGETHER>();
+    let first = blocks.len() * LANES_TOGETHER;
+    for (b, out) in blocks.iter_mut().enumerate() {
+        block(codes.get(b * LANES_TOGETHER..).unwrap_or_default(), terms, shift, max, out);
+    }
+    for (b, out) in rest.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+        block(codes.get(first + b * 4..).unwrap_or_default(), terms, shift, max, out);
+    }
+}
+
+/// As [`bi_interaction`], with gains in [`Q16`]: `e[i, k] = round(gain[i] · codes[i, k])`, ties up.
+///
+/// One lane at a time: rows with values are the exception, and this is small.
+#[inline(never)]
+pub(crate) fn bi_interaction_of_values(codes: &[i8], terms: &[Term], shift: u8, max: u16, z: &mut [i16]) {
+    for (lane, z) in z.iter_mut().enumerate() {
+        let (mut sum, mut pairs) = (0_i32, (1_i32 << shift) >> 1);
+        for &[start, gain, ..] in terms {
+            rolled();
+            let code = codes.get(start as usize + lane).copied().map_or(0, i32::from);
+            // |code · gain| ≤ 2³¹ − 2¹⁵, by the bound on max_embedding · max_value.
+            let e = (code * gain.cast_signed() + (1 << 15)) >> Q16::FRACTION_BITS;
+            pairs += e * sum;
+            sum += e;
+        }
+        *z = clamp(pairs >> shift, max);
+    }
+}
+
+/// `B` lanes, the first of them at the start of `codes`; their accumulators stay in registers over all terms.
+#[inline(always)]
+fn block<const B: usize>(codes: &[i8], terms: &[Term], shift: u8, max: u16, out: &mut [i16; B]) {
+    let mut sum = [0_i32; B];
+    let mut pairs = [(1_i32 << shift) >> 1; B];
+    for &[start, gain, ..] in terms {
+        rolled();
+        let row = codes.get(start as usize..).and_then(<[i8]>::first_chunk::<B>);
+        let Some(row) = row else { continue };
+        for ((&code, sum), pairs) in row.iter().zip(&mut sum).zip(&mut pairs) {
+            let e = i32::from(code) * gain.cast_signed();
+            *pairs += e * *sum;
+            *sum += e;
+        }
+    }
+    for (out, pairs) in out.iter_mut().zip(pairs) {
+        *out = clamp(pairs >> shift, max);
+    }
+}
+
+/// `value` clamped to ±`max`; `max` is at most 32767.
+#[expect(clippy::cast_possible_truncation, reason = "clamped to the range of i16 just before")]
+pub(crate) fn clamp(value: i32, max: u16) -> i16 {
+    value.clamp(-i32::from(max), i32::from(max)) as i16
+}

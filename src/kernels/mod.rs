@@ -1,0 +1,42 @@
+//! The arithmetic. Kernels trust their arguments: `parse` proved every bound, `score` checked every length.
+//!
+//! The integer kernels hold no float operation, which the lint below proves; [`float`] is the f32 path.
+#![deny(clippy::float_arithmetic)]
+
+mod arch;
+pub(crate) mod bi_interaction;
+pub(crate) mod dense;
+pub(crate) mod exp;
+pub(crate) mod float;
+pub(crate) mod nibbles;
+
+/// Lanes that the portable pooling keeps in registers together.
+#[cfg(target_pointer_width = "32")]
+const LANES_TOGETHER: usize = 4;
+/// Lanes that the portable pooling keeps in registers together.
+#[cfg(not(target_pointer_width = "32"))]
+const LANES_TOGETHER: usize = 16;
+
+/// In the body of a loop, keeps it from being unrolled on the cores where flash is scarce: 50 to 200 bytes less for two or three
+/// instructions a turn.
+#[inline(always)]
+pub(crate) fn rolled() {
+    #[cfg(target_pointer_width = "32")]
+    core::hint::black_box(());
+}
+
+/// [`rolled`] for loops over an array, whose length would be known.
+#[inline(always)]
+pub(crate) fn of_unknown_length<T>(elements: &[T]) -> &[T] {
+    #[cfg(target_pointer_width = "32")]
+    let elements = core::hint::black_box(elements);
+    elements
+}
+
+/// The `n`-th piece of `len` elements; not by `chunks_exact`, which divides.
+pub(crate) fn nth<T>(elements: &[T], len: usize, n: usize) -> &[T] {
+    elements.get(n * len..).and_then(|rest| rest.get(..len)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;
