@@ -1,0 +1,183 @@
+//! Container readers: files in, named tensors out.
+//!
+//! The first bytes of a file decide how it is read, never its name: people save torch files as `.h5`.
+//! Every byte is untrusted. A file that is cut, damaged or hostile is an [`Error`] that names the place;
+//! nothing in a file is executed, and memory stays within a small multiple of the file's length.
+//!
+//! A further container is one file with a `FORMAT` and one line in the table of formats here.
+
+mod callables;
+mod collect;
+mod element;
+mod object;
+mod pickle;
+mod rebuild;
+mod safetensors;
+mod torch;
+mod torch_legacy;
+
+use std::{
+    borrow::Cow,
+    fs::File,
+    io::{BufReader, Read},
+    path::Path,
+};
+
+use zip::ZipArchive;
+
+use crate::{
+    error::{Error, Result},
+    tensors::Tensors,
+};
+
+/// A container that can be read.
+struct Format {
+    /// Its name, as messages and [`Tensors::container`] show it.
+    name: &'static str,
+    /// Whether the file is one.
+    matches: fn(&Probe<'_>) -> bool,
+    /// Reads it.
+    read: fn(&Probe<'_>) -> Result<Tensors>,
+}
+
+/// The formats, each with a magic number of its own.
+const FORMATS: &[Format] = &[torch::FORMAT, torch_legacy::FORMAT, safetensors::FORMAT];
+
+/// A file that is not read yet.
+struct Probe<'a> {
+    path: &'a Path,
+    /// The file, as the user named it.
+    file: String,
+    /// Its length in bytes.
+    len: u64,
+    /// Its first bytes, 512 or all of them.
+    head: Vec<u8>,
+    /// The entries, when it is a zip archive.
+    zip_entries: Vec<String>,
+}
+
+/// Reads the checkpoint at `path`, whatever its container.
+///
+/// # Errors
+///
+/// When the file cannot be opened, is of no supported container, is damaged, or holds no tensors.
+pub fn read(path: &Path) -> Result<Tensors> {
+    let probe = Probe::new(path)?;
+    match FORMATS.iter().find(|format| (format.matches)(&probe)) {
+        Some(format) => (format.read)(&probe),
+        None => Err(probe.unsupported()),
+    }
+}
+
+impl<'a> Probe<'a> {
+    fn new(path: &'a Path) -> Result<Self> {
+        let io = |source| Error::io(path, source);
+        let name = path.display().to_string();
+        let file = File::open(path).map_err(io)?;
+        let metadata = file.metadata().map_err(io)?;
+        if metadata.is_dir() {
+            return Err(Error::refused(&name, "", "expected a checkpoint file, found a directory"));
+        }
+        let mut head = Vec::new();
+        (&file).take(512).read_to_end(&mut head).map_err(io)?;
+        if head.is_empty() {
+            return Err(Error::refused(&name, "", "expected a checkpoint, found an empty file"));
+        }
+        let mut probe = Self { path, file: name, len: metadata.len(), head, zip_entries: Vec::new() };
+        if probe.head.starts_with(b"PK") {
+            // An entry without a name that is text is none of ours.
+            probe.zip_entries = probe.zip()?.file_names().flatten().map(Cow::into_owned).collect();
+        }
+        Ok(probe)
+    }
+
+    fn open(&self) -> Result<BufReader<File>> {
+        File::open(self.path).map(BufReader::new).map_err(|source| Error::io(self.path, source))
+    }
+
+    fn zip(&self) -> Result<ZipArchive<BufReader<File>>> {
+        ZipArchive::new(self.open()?).map_err(|error| {
+            self.refuse(
+                "",
+                format!("expected a zip archive, found a damaged one ({error}); is the file complete?"),
+            )
+        })
+    }
+
+    fn refuse(&self, place: impl Into<String>, problem: impl Into<String>) -> Error {
+        Error::refused(&self.file, place, problem)
+    }
+
+    /// The most bytes that names or values made from this file may take.
+    fn limit(&self) -> u64 {
+        self.len.saturating_mul(64).saturating_add(1 << 20)
+    }
+
+    fn unsupported(&self) -> Error {
+        let supported: Vec<&str> = FORMATS.iter().map(|format| format.name).collect();
+        let (found, remedy) = self.looks_like();
+        let supported = supported.join(", ");
+        self.refuse(
+            "",
+            format!("expected one of: {supported}; found {found}, which is not supported{remedy}"),
+        )
+    }
+
+    /// What the file seems to be, and what to do then.
+    fn looks_like(&self) -> (String, &'static str) {
+        if self.head.starts_with(b"PK") {
+            return self.zip_looks_like();
+        }
+        let known = KNOWN
+            .iter()
+            .find(|(at, magic, ..)| self.head.get(*at..).is_some_and(|head| head.starts_with(magic)));
+        match known {
+            Some((_, _, name, remedy)) => ((*name).to_owned(), remedy),
+            None => {
+                let bytes: Vec<String> = self.head.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+                (format!("an unknown format (bytes {})", bytes.join(" ")), "")
+            }
+        }
+    }
+
+    fn zip_looks_like(&self) -> (String, &'static str) {
+        let has = |suffix: &str| self.zip_entries.iter().any(|entry| entry.ends_with(suffix));
+        let save = "; save the model's state_dict() with torch.save";
+        let (name, remedy) = if has(".npy") {
+            ("a numpy archive (.npz)", "")
+        } else if has(".weights.h5") {
+            ("a Keras archive (.keras)", "")
+        } else {
+            ("a zip archive without data.pkl", save)
+        };
+        (name.into(), remedy)
+    }
+}
+
+/// Formats that are recognized only to be refused by name: offset and bytes of the magic, name, remedy.
+const KNOWN: &[(usize, &[u8], &str, &str)] = &[
+    (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras .h5)", ""),
+    (0, b"\x93NUMPY", "a numpy array (.npy)", ""),
+    (0, b"\x1f\x8b", "a gzip file", "; unpack it first"),
+    (0, b"BZh", "a bzip2 file", "; unpack it first"),
+    (0, b"\xfd7zXZ", "an xz file", "; unpack it first"),
+    (0, b"\x28\xb5\x2f\xfd", "a zstd file", "; unpack it first"),
+    (
+        257,
+        b"ustar",
+        "a tar archive (torch before 0.1.10, or a packed one)",
+        "; load it and save it anew, or unpack it",
+    ),
+    (0, b"GGUF", "a GGUF file", ""),
+    (
+        0,
+        b"L119547037146038801333356L",
+        "a torch file of pickle protocol 0 or 1",
+        "; save it with protocol 2 or later",
+    ),
+    (0, b"version https://git-lfs", "a Git LFS pointer", "; fetch the file itself with `git lfs pull`"),
+    (0, b"<", "an HTML or XML page", "; is it the download's error page?"),
+    (0, b"\x08\x01\x12", "a TensorFlow SavedModel or an ONNX model (protobuf)", ""),
+    (0, b"\x08", "an ONNX model or another protobuf", ""),
+    (0, b"{", "JSON text", ""),
+];

@@ -1,0 +1,367 @@
+//! DeepCTR-Torch's NFM: a table per field, dense inputs concatenated after z, no batch norm, a projection without bias.
+
+use super::{Dialect, Hints};
+use crate::{
+    error::{Error, Result},
+    float_model::{Activation, Dense, FloatModel, Link, Stage},
+    schema::{Field, FieldKind, Task},
+    tensors::Tensors,
+};
+
+pub(super) const DIALECT: Dialect = Dialect {
+    name: "deepctr-torch",
+    about: "DeepCTR-Torch NFM",
+    recognizes: |tensors| {
+        tensors.entries.contains_key("dnn_linear.weight") && tables(tensors, SECOND).next().is_some()
+    },
+    import,
+};
+
+const FIRST: &str = "linear_model.embedding_dict.";
+const SECOND: &str = "embedding_dict.";
+const DENSE_LINEAR: &str = "linear_model.weight";
+
+/// Names and rows of the tables whose tensors start with `prefix`.
+fn tables(tensors: &Tensors, prefix: &'static str) -> impl Iterator<Item = (String, usize)> {
+    tensors.entries.iter().filter_map(move |(name, tensor)| {
+        let field = name.strip_prefix(prefix)?.strip_suffix(".weight")?;
+        Some((field.to_owned(), tensor.shape.first().copied().unwrap_or(0)))
+    })
+}
+
+fn import(tensors: &mut Tensors, hints: &Hints) -> Result<FloatModel> {
+    let mut assumptions = Vec::new();
+    let dim = dim(tensors)?;
+    let dense = dense_inputs(tensors, dim)?;
+    let fields = fields(tensors, hints, dense, &mut assumptions)?;
+    let mut stages = vec![Stage::Concat];
+    let width = layers(tensors, hints, dim + dense, &mut stages, &mut assumptions)?;
+    let head = tensors.take("dnn_linear.weight", &[1, width])?;
+    stages.push(Stage::Dense(Dense { weights: head, bias: vec![0.0] }));
+
+    let (mut linear, mut embeddings) = (Vec::new(), Vec::new());
+    for field in &fields {
+        let FieldKind::Id { rows } = field.kind else { continue };
+        for (prefix, order) in [(FIRST, "first order"), (SECOND, "Bi-Interaction")] {
+            if tensors.shape(&format!("{prefix}{}.weight", field.name)).is_none() {
+                assumptions.push(format!(
+                    "field `{}` takes no part in the {order}: the checkpoint has no `{prefix}{0}.weight`",
+                    field.name
+                ));
+            }
+        }
+        linear.extend(table(tensors, FIRST, &field.name, rows as usize, 1)?);
+        embeddings.extend(table(tensors, SECOND, &field.name, rows as usize, dim)?);
+    }
+    let dense_linear = match dense {
+        0 => Vec::new(),
+        _ => tensors.take(DENSE_LINEAR, &[dense, 1])?,
+    };
+    let bias = tensors.take("out.bias", &[1])?;
+    let task = hints.task(&tensors.file, tensors.facts.get("out.task"), Task::Binary, &mut assumptions)?;
+    let ids = fields.iter().filter(|field| field.kind != FieldKind::Dense).count();
+    Ok(FloatModel {
+        dialect: DIALECT.name,
+        max_active: hints
+            .max_active
+            .or(hints.schema().max_active)
+            .unwrap_or(u16::try_from(ids).unwrap_or(u16::MAX)),
+        max_value: hints.max_value.or(hints.schema().max_value).unwrap_or(1.0),
+        one_per_field: true,
+        fields,
+        bias: bias.iter().sum(),
+        linear,
+        dense_linear,
+        dim,
+        embeddings,
+        stages,
+        link: Link::of(task),
+        parameters: 0,
+        assumptions,
+        skipped: Vec::new(),
+    })
+}
+
+/// Embedding width, which all tables must share.
+fn dim(tensors: &Tensors) -> Result<usize> {
+    let mut dim = None;
+    for (name, _) in tables(tensors, SECOND) {
+        let name = format!("{SECOND}{name}.weight");
+        let shape = tensors.shape(&name).unwrap_or_default();
+        match (shape, dim) {
+            (&[_, width], None) => dim = Some(width),
+            (&[_, width], Some(dim)) if width == dim => {}
+            (_, None) => return Err(tensors.refuse(&name, format!("expected [rows, dim], found {shape:?}"))),
+            (_, Some(dim)) => {
+                return Err(tensors.refuse(&name, format!("expected [rows, {dim}], found {shape:?}")));
+            }
+        }
+    }
+    dim.ok_or_else(|| tensors.refuse(SECOND, "no embedding table"))
+}
+
+/// How many dense inputs there are, by the first layer's width and by the first order.
+fn dense_inputs(tensors: &Tensors, dim: usize) -> Result<usize> {
+    let first = "dnn.linears.0.weight";
+    let shape = tensors.shape(first);
+    let Some(&[_, inputs]) = shape else {
+        return Err(tensors.refuse(first, format!("expected [out, in], found {shape:?}")));
+    };
+    let Some(dense) = inputs.checked_sub(dim) else {
+        return Err(
+            tensors.refuse(first, format!("expected at least {dim} inputs (the lanes of z), found {inputs}"))
+        );
+    };
+    match tensors.shape(DENSE_LINEAR).map(|shape| shape.first().copied().unwrap_or(0)) {
+        Some(linear) if linear == dense => Ok(dense),
+        None if dense == 0 => Ok(0),
+        None => Err(tensors.refuse(
+            DENSE_LINEAR,
+            format!(
+                "missing, but the first layer takes {dense} dense inputs: checkpoints that releases before 0.2.4 \
+                 trained on a GPU lost it (DeepCTR-Torch issue 145). If the model never had first-order dense \
+                 weights, add a zero tensor of shape [{dense}, 1]"
+            ),
+        )),
+        Some(linear) => Err(tensors.refuse(
+            DENSE_LINEAR,
+            format!("has {linear} dense inputs, but the first layer takes {dense}; both must list the same columns"),
+        )),
+    }
+}
+
+/// The fields in the schema's order, or in the checkpoint's.
+fn fields(
+    tensors: &Tensors,
+    hints: &Hints,
+    dense: usize,
+    assumptions: &mut Vec<String>,
+) -> Result<Vec<Field>> {
+    let mut known: Vec<(String, usize)> = tables(tensors, SECOND).collect();
+    let first_only: Vec<_> =
+        tables(tensors, FIRST).filter(|(name, _)| known.iter().all(|(n, _)| n != name)).collect();
+    known.extend(first_only);
+    let fields = hints.fields(&tensors.file, &known, dense)?;
+    if hints.schema().fields.is_empty() && dense > 1 {
+        assumptions.push(format!(
+            "the {dense} dense inputs are called dense_0 … in the order of the model's dense columns; a schema can name them"
+        ));
+    }
+    for field in &fields {
+        let FieldKind::Id { rows } = field.kind else { continue };
+        let Some((_, found)) = known.iter().find(|(name, _)| *name == field.name) else {
+            return Err(tensors.refuse(
+                &format!("{SECOND}{}.weight", field.name),
+                "missing, but the schema lists the field",
+            ));
+        };
+        if *found != rows as usize {
+            let problem = format!("the schema says {rows} rows, the checkpoint has {found}");
+            return Err(tensors.refuse(&format!("{SECOND}{}.weight", field.name), problem));
+        }
+    }
+    let ids = fields.iter().filter(|field| field.kind != FieldKind::Dense).count();
+    if ids != known.len() {
+        let missing = known.iter().find(|(name, _)| fields.iter().all(|field| field.name != *name));
+        let (name, rows) = missing.map_or(("", 0), |(name, rows)| (name, *rows));
+        let problem =
+            format!("the checkpoint's field `{name}` of {rows} rows is not in it, or another is twice");
+        return Err(Error::refused(&tensors.file, "schema", problem));
+    }
+    Ok(fields)
+}
+
+/// The hidden layers; gives the last one's width.
+fn layers(
+    tensors: &mut Tensors,
+    hints: &Hints,
+    inputs: usize,
+    stages: &mut Vec<Stage>,
+    assumptions: &mut Vec<String>,
+) -> Result<usize> {
+    let mut width = inputs;
+    for layer in 0.. {
+        let name = format!("dnn.linears.{layer}.weight");
+        let Some(shape) = tensors.shape(&name) else {
+            if tensors.shape(&format!("dnn.linears.{layer}.bias")).is_some() {
+                return Err(tensors.refuse(&name, "missing, but its bias is there"));
+            }
+            break;
+        };
+        let out = shape.first().copied().unwrap_or(0);
+        let weights = tensors.take(&name, &[out, width])?;
+        let bias = tensors.take(&format!("dnn.linears.{layer}.bias"), &[out])?;
+        stages.push(Stage::Dense(Dense { weights, bias }));
+        stages.push(Stage::Activation(activation(tensors, hints, layer, out, assumptions)?));
+        width = out;
+    }
+    Ok(width)
+}
+
+fn activation(
+    tensors: &mut Tensors,
+    hints: &Hints,
+    layer: usize,
+    out: usize,
+    assumptions: &mut Vec<String>,
+) -> Result<Activation> {
+    let name = format!("dnn.activation_layers.{layer}.weight");
+    if let Some(shape) = tensors.shape(&name).map(<[usize]>::to_vec) {
+        let slopes = tensors.take(&name, &shape)?;
+        return match slopes.as_slice() {
+            [slope] => Ok(Activation::LeakyRelu(*slope)),
+            slopes if slopes.len() == out => Ok(Activation::PRelu(slopes.to_vec())),
+            slopes => {
+                Err(tensors.refuse(&name, format!("expected 1 or {out} slopes, found {}", slopes.len())))
+            }
+        };
+    }
+    hints.activation(tensors, &format!("dnn.activation_layers.{layer}"), assumptions)
+}
+
+/// A field's table, or zeros when the field takes no part in that order.
+fn table(tensors: &mut Tensors, prefix: &str, field: &str, rows: usize, columns: usize) -> Result<Vec<f32>> {
+    let name = format!("{prefix}{field}.weight");
+    match tensors.shape(&name) {
+        Some(_) => tensors.take_f32(&name, &[rows, columns]),
+        None => Ok(vec![0.0; rows * columns]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        dialect::{
+            Hints, import,
+            tests::{refusal, tensors},
+        },
+        float_model::{Activation, Stage},
+        schema::{Field, FieldKind, Schema, Task},
+        tensors::{Fact, Tensors},
+    };
+
+    const SHAPES: [(&str, &[usize]); 9] = [
+        ("embedding_dict.a.weight", &[2, 3]),
+        ("embedding_dict.b.weight", &[4, 3]),
+        ("linear_model.embedding_dict.a.weight", &[2, 1]),
+        ("linear_model.embedding_dict.b.weight", &[4, 1]),
+        ("dnn.linears.0.weight", &[5, 3]),
+        ("dnn.linears.0.bias", &[5]),
+        ("dnn_linear.weight", &[1, 5]),
+        ("out.bias", &[1]),
+        ("dnn.activation_layers.0.weight", &[5]),
+    ];
+
+    /// The tensors of [`SHAPES`] without those of `but`, and `more`.
+    fn with(but: &[&str], more: &[(&str, &[usize])]) -> Tensors {
+        let kept = SHAPES.iter().filter(|(name, _)| !but.contains(name));
+        tensors(&kept.chain(more).copied().collect::<Vec<_>>())
+    }
+
+    const PRELU: &str = "dnn.activation_layers.0.weight";
+
+    #[test]
+    fn fields_follow_the_schema_and_their_tables_with_them() {
+        let field = |name: &str, rows| Field { name: name.into(), kind: FieldKind::Id { rows } };
+        let fields = vec![field("b", 4), field("a", 2)];
+        let schema = Schema { schema_version: 1, fields: fields.clone(), ..Schema::default() };
+        let mut tensors = with(&[], &[]);
+        if let Some(tensor) = tensors.entries.get_mut("linear_model.embedding_dict.a.weight") {
+            tensor.values = crate::tensors::Values::F32(vec![7.0, 8.0]);
+        }
+        let model = import(tensors, &Hints { schema: Some(schema), ..Hints::default() }).unwrap();
+        assert_eq!(model.fields, fields);
+        assert_eq!(model.linear, [0.5, 0.5, 0.5, 0.5, 7.0, 8.0]);
+        assert!(model.one_per_field && model.max_active == 2);
+    }
+
+    #[test]
+    fn a_field_of_one_order_only_is_zero_in_the_other_and_said_to_be() {
+        let more: [(&str, &[usize]); 1] = [("linear_model.embedding_dict.c.weight", &[2, 1])];
+        let model = import(with(&[], &more), &Hints::default()).unwrap();
+        assert_eq!(model.rows(), 8);
+        assert_eq!(model.embeddings[6 * 3..], [0.0; 6]);
+        let note = "field `c` takes no part in the Bi-Interaction";
+        assert!(model.assumptions.iter().any(|a| a.contains(note)), "{:?}", model.assumptions);
+        let model = import(with(&["linear_model.embedding_dict.b.weight"], &[]), &Hints::default()).unwrap();
+        assert_eq!(model.linear, [0.5, 0.5, 0.0, 0.0, 0.0, 0.0]);
+        let note = "field `b` takes no part in the first order";
+        assert!(model.assumptions.iter().any(|a| a.contains(note)), "{:?}", model.assumptions);
+    }
+
+    #[test]
+    fn the_activation_is_the_checkpoints_own() {
+        let slopes = |model: crate::float_model::FloatModel| match &model.stages[2] {
+            Stage::Activation(activation) => activation.clone(),
+            stage => panic!("{stage:?}"),
+        };
+        let model = import(with(&[], &[]), &Hints::default()).unwrap();
+        assert_eq!(slopes(model), Activation::PRelu(vec![0.5; 5]));
+        let model = import(with(&[PRELU], &[(PRELU, &[1])]), &Hints::default()).unwrap();
+        assert_eq!(slopes(model), Activation::LeakyRelu(0.5));
+        assert!(
+            refusal(with(&[PRELU], &[(PRELU, &[3])]), &Hints::default()).contains("1 or 5 slopes, found 3")
+        );
+        let mut whole = with(&[PRELU], &[]);
+        let fact = |name: &str, fact| (format!("dnn.activation_layers.0.{name}"), fact);
+        let class = Fact::Text("torch.nn.modules.activation.LeakyReLU".into());
+        whole.facts.extend([fact("__class__", class), fact("negative_slope", Fact::Float(0.3))]);
+        assert_eq!(slopes(import(whole.clone(), &Hints::default()).unwrap()), Activation::LeakyRelu(0.3));
+        // What the user says is about another function: the checkpoint's slope is not its.
+        let said = Hints { activation: Some("leaky_relu".into()), ..Hints::default() };
+        assert_eq!(slopes(import(whole, &said).unwrap()), Activation::LeakyRelu(0.01));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_by_tensor() {
+        let bias = "dnn.linears.0.bias";
+        for (tensors, essential) in [
+            (
+                with(&["embedding_dict.b.weight"], &[("embedding_dict.b.weight", &[4, 2])]),
+                "expected [rows, 3], found [4, 2]",
+            ),
+            (
+                with(&["embedding_dict.a.weight"], &[("embedding_dict.a.weight", &[2])]),
+                "embedding_dict.a.weight",
+            ),
+            (with(&["dnn.linears.0.weight"], &[("dnn.linears.0.weight", &[5, 2])]), "at least 3 inputs"),
+            (with(&["dnn.linears.0.weight"], &[("dnn.linears.0.weight", &[5, 4])]), "linear_model.weight"),
+            (with(&[bias], &[]), bias),
+            (
+                with(&[], &[("dnn.linears.1.bias", &[5])]),
+                "`dnn.linears.1.weight`: missing, but its bias is there",
+            ),
+            (with(&[], &[("dnn.bn.0.weight", &[5])]), "tensors left over"),
+        ] {
+            let message = refusal(tensors, &Hints::default());
+            assert!(message.contains(essential), "{essential}: {message}");
+        }
+    }
+
+    #[test]
+    fn tensors_without_elements_are_refused_and_do_not_panic() {
+        let empty: [(&str, &[usize]); 2] =
+            [("embedding_dict.a.weight", &[2, 0]), ("embedding_dict.b.weight", &[4, 0])];
+        let but = [empty[0].0, empty[1].0, "dnn.linears.0.weight"];
+        let message =
+            refusal(with(&but, &[empty[0], empty[1], ("dnn.linears.0.weight", &[5, 0])]), &Hints::default());
+        assert!(message.contains("at least one row and one lane"), "{message}");
+        let but = ["embedding_dict.a.weight", "linear_model.embedding_dict.a.weight"];
+        let message = refusal(with(&but, &[(but[0], &[0, 3]), (but[1], &[0, 1])]), &Hints::default());
+        assert!(message.contains("field `a`") && message.contains("empty"), "{message}");
+        let names = ["dnn.linears.0.weight", "dnn.linears.0.bias", PRELU, "dnn_linear.weight"];
+        let message = refusal(
+            with(&names, &[(names[0], &[0, 3]), (names[1], &[0]), (names[3], &[1, 0])]),
+            &Hints::default(),
+        );
+        assert!(message.contains("stage 1"), "{message}");
+    }
+
+    #[test]
+    fn a_task_that_is_not_supported_is_refused_unless_the_user_says_one() {
+        let mut tensors = with(&[], &[]);
+        tensors.facts.insert("out.task".into(), Fact::Text("multiclass".into()));
+        assert!(refusal(tensors.clone(), &Hints::default()).contains("`multiclass`"));
+        import(tensors, &Hints { task: Some(Task::Binary), ..Hints::default() }).unwrap();
+    }
+}

@@ -1,0 +1,7 @@
+//! The `nfm` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    nfm::cli::run()
+}

@@ -1,0 +1,215 @@
+//! Anything that scores: a `.nfm` file through the device library, or a checkpoint through the oracle.
+
+use std::{fs::File, io::Read, path::Path};
+
+use embedded_nfm as device;
+
+use crate::{
+    container,
+    dialect::{self, Hints},
+    error::{Error, Result},
+    evaluate::Scored,
+    float_model::FloatModel,
+    rows::{self, Row},
+    schema::{Field, FieldKind, Task},
+};
+
+/// The bytes of a `.nfm` file, at an address that the device library accepts.
+#[derive(Debug, Clone)]
+pub struct Blob {
+    words: Vec<u64>,
+    len: usize,
+}
+
+impl Blob {
+    /// Copies `bytes` to an aligned place.
+    #[must_use]
+    pub fn new(bytes: &[u8]) -> Self {
+        let mut words = vec![0_u64; bytes.len().div_ceil(8)];
+        bytemuck::cast_slice_mut::<u64, u8>(&mut words)[..bytes.len()].copy_from_slice(bytes);
+        Self { words, len: bytes.len() }
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &bytemuck::cast_slice(&self.words)[..self.len]
+    }
+
+    /// Writes the file: all of it, or none. What is no regular file, as a pipe, is written to.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system refuses.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        rows::write_file(path, self.bytes()).map_err(|e| Error::io(path, e))
+    }
+}
+
+/// A file that scores.
+#[derive(Debug)]
+pub enum ModelFile {
+    /// A checkpoint.
+    Checkpoint(Box<FloatModel>),
+    /// A `.nfm` file.
+    Blob(Blob),
+}
+
+impl ModelFile {
+    /// Whether the file at `path` starts as a `.nfm` file does.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be opened.
+    pub fn is_blob(path: &Path) -> Result<bool> {
+        let mut head = [0; device::MAGIC.len()];
+        let mut file = File::open(path).map_err(|e| Error::io(path, e))?;
+        Ok(file.read_exact(&mut head).is_ok() && head == device::MAGIC)
+    }
+
+    /// Reads a `.nfm` file or a checkpoint; its first bytes decide which it is.
+    ///
+    /// # Errors
+    ///
+    /// Whatever is wrong with the file.
+    pub fn read(path: &Path, hints: &Hints) -> Result<Self> {
+        if !Self::is_blob(path)? {
+            return Ok(Self::Checkpoint(Box::new(dialect::import(container::read(path)?, hints)?)));
+        }
+        let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+        Ok(Self::Blob(Blob::new(&bytes)))
+    }
+
+    /// The checked model, ready to score.
+    ///
+    /// # Errors
+    ///
+    /// When a `.nfm` file breaks a rule of the format.
+    pub fn scorer(&self, path: &Path) -> Result<Scorer<'_>> {
+        match self {
+            Self::Checkpoint(model) => Ok(Scorer::Oracle(model)),
+            Self::Blob(blob) => Scorer::parse(blob)
+                .map_err(|e| Error::refused(&path.display().to_string(), "", format!("no sound model: {e}"))),
+        }
+    }
+}
+
+/// A model with the memory to score.
+#[derive(Debug)]
+pub enum Scorer<'a> {
+    /// In `f64`.
+    Oracle(&'a FloatModel),
+    /// The device library's fixed path.
+    Fixed(Box<device::Model<'a>>, Vec<u32>),
+    /// The device library's f32 path.
+    F32(Box<device::F32Model<'a>>, Vec<f32>),
+}
+
+impl<'a> Scorer<'a> {
+    /// Parses a blob.
+    ///
+    /// # Errors
+    ///
+    /// When it breaks a rule of the format.
+    pub fn parse(blob: &'a Blob) -> core::result::Result<Self, device::ParseError> {
+        if device::Arithmetic::of(blob.bytes()) == Some(device::Arithmetic::F32) {
+            let model = device::F32Model::parse(blob.bytes())?;
+            let scratch = vec![0.0; model.scratch_len()];
+            return Ok(Self::F32(Box::new(model), scratch));
+        }
+        let model = device::Model::parse(blob.bytes())?;
+        let scratch = vec![0; model.scratch_len()];
+        Ok(Self::Fixed(Box::new(model), scratch))
+    }
+
+    /// The input's columns.
+    #[must_use]
+    pub fn fields(&self) -> Vec<Field> {
+        let info = match self {
+            Self::Oracle(model) => return model.fields.clone(),
+            Self::Fixed(model, _) => model.info(),
+            Self::F32(model, _) => model.info(),
+        };
+        let kind = |kind| match kind {
+            device::FieldKind::Id { rows } => FieldKind::Id { rows },
+            device::FieldKind::Dense => FieldKind::Dense,
+        };
+        info.fields
+            .iter()
+            .map(|field| Field { name: field.name.to_owned(), kind: kind(field.kind) })
+            .collect()
+    }
+
+    /// What the score means.
+    #[must_use]
+    pub fn task(&self) -> Task {
+        let sigmoid = match self {
+            Self::Oracle(model) => model.link == crate::float_model::Link::Sigmoid,
+            Self::Fixed(model, _) => model.link() == device::Link::Sigmoid,
+            Self::F32(model, _) => model.link() == device::Link::Sigmoid,
+        };
+        if sigmoid { Task::Binary } else { Task::Regression }
+    }
+
+    /// Scores a row.
+    ///
+    /// # Errors
+    ///
+    /// Says which entry of the row is at fault.
+    pub fn score(&mut self, row: &Row) -> core::result::Result<Scored, String> {
+        let (raw, prediction) = match self {
+            Self::Oracle(model) => {
+                model.accepts(row)?;
+                let raw = model.score(row);
+                (raw, model.link.apply(raw))
+            }
+            Self::Fixed(model, scratch) => {
+                let values = row.values.as_deref().map(|values| q16s(values, "value")).transpose()?;
+                let dense = q16s(&row.dense, "dense input")?;
+                let raw = model.score(&sample(&row.ids, values.as_deref(), &dense), scratch);
+                let raw = raw.map_err(|e| e.to_string())?;
+                let prediction = match model.link().apply(raw) {
+                    device::Prediction::Probability(p) => p.to_f64(),
+                    device::Prediction::Value(v) => v.to_f64(),
+                };
+                (raw.to_f64(), prediction)
+            }
+            Self::F32(model, scratch) => {
+                let values = row.values.as_deref().map(f32s);
+                let dense = f32s(&row.dense);
+                let raw = model.score(&sample(&row.ids, values.as_deref(), &dense), scratch);
+                let raw = raw.map_err(|e| e.to_string())?;
+                (raw.into(), model.link().apply::<device::Libm>(raw).into())
+            }
+        };
+        Ok(Scored { label: row.label, raw, prediction })
+    }
+}
+
+fn sample<'s, V>(ids: &'s [u32], values: Option<&'s [V]>, dense: &'s [V]) -> device::Sample<'s, V> {
+    let sample = device::Sample::new(ids).with_dense(dense);
+    match values {
+        Some(values) => sample.with_values(values),
+        None => sample,
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "rounding to the nearest f32 is what is asked for")]
+fn f32s(values: &[f64]) -> Vec<f32> {
+    values.iter().map(|value| *value as f32).collect()
+}
+
+/// The nearest fixed-point numbers.
+fn q16s(values: &[f64], what: &str) -> core::result::Result<Vec<device::Q16>, String> {
+    let number = |(position, value): (usize, &f64)| {
+        q16(*value).ok_or_else(|| format!("{what} {position} is {value}, beyond the fixed path's ±32768"))
+    };
+    values.iter().enumerate().map(number).collect()
+}
+
+/// The nearest fixed-point number.
+fn q16(value: f64) -> Option<device::Q16> {
+    let bits = (value * 65536.0).round();
+    #[expect(clippy::cast_possible_truncation, reason = "the range is checked; NaN is in no range")]
+    (-2_147_483_648.0..2_147_483_648.0).contains(&bits).then(|| device::Q16::from_bits(bits as i32))
+}
