@@ -1,0 +1,308 @@
+//! `cargo xtask on-target`: the library on emulated microcontrollers. The same bits as on the host, no panic and no float in the
+//! image, and what a score costs in instructions, stack and flash, held to `tests/budgets.toml`.
+
+mod budget;
+mod cases;
+mod firmware;
+mod image;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use clap::Args;
+use serde::Serialize;
+
+use self::{
+    budget::{Budgets, Cost, Costs},
+    cases::Case,
+    firmware::{CORES, Core, Emulator, LEVELS},
+    image::{Image, Size},
+};
+use crate::{
+    process::{Result, root},
+    readme,
+    toolchain::compiler_for_all,
+};
+
+#[derive(Debug, Default, Args)]
+pub(crate) struct OnTarget {
+    /// Only the cores whose name contains this, in any case
+    #[arg(long, value_name = "NAME", default_value = "")]
+    core: String,
+    /// Commits the host's scores in tests/golden/on-target
+    #[arg(long)]
+    write_golden: bool,
+    /// Commits what is measured in tests/budgets.toml
+    #[arg(long, conflicts_with = "core")]
+    write_budgets: bool,
+    /// Writes the table into the README
+    #[arg(long, conflicts_with = "core")]
+    readme: bool,
+}
+
+/// A line of the report.
+#[derive(Debug, Serialize)]
+struct Line {
+    core: &'static str,
+    model: &'static str,
+    precision: &'static str,
+    opt_level: &'static str,
+    #[serde(flatten)]
+    cost: Cost,
+    /// Fewest and most instructions of a score, where the rows differ.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instructions_score_range: Option<(u64, u64)>,
+}
+
+/// What is wrong, and where.
+#[derive(Debug, Default)]
+struct Failures(Vec<(String, Vec<String>)>);
+
+impl Failures {
+    /// The same problem in several places is told once.
+    fn add(&mut self, place: &str, problems: impl IntoIterator<Item = String>) {
+        for problem in problems {
+            match self.0.iter_mut().find(|(known, _)| *known == problem) {
+                Some((_, places)) => places.push(place.to_owned()),
+                None => self.0.push((problem, vec![place.to_owned()])),
+            }
+        }
+    }
+
+    fn finish(self) -> Result<()> {
+        let text = |(problem, places): &(String, Vec<String>)| format!("{}: {problem}", places.join(", "));
+        let problems: Vec<String> = self.0.iter().map(text).collect();
+        if problems.is_empty() { Ok(()) } else { Err(problems.join("\n")) }
+    }
+}
+
+/// Everything on every core, nothing committed.
+pub(crate) fn check() -> Result<()> {
+    OnTarget::default().run()
+}
+
+impl OnTarget {
+    pub(crate) fn run(&self) -> Result<()> {
+        let start = Instant::now();
+        let cores = self.cores()?;
+        let targets: Vec<&str> = cores.iter().map(|core| core.target).collect();
+        let folder = create(root().join("target/on-target"))?;
+
+        let emulator = step("emulator", || Emulator::new(&folder))?;
+        let cases = step("models, and the host's scores", || self.cases())?;
+        for level in LEVELS {
+            step(&format!("firmware, opt-level {level}"), || firmware::build(&cores, level, &folder))?;
+        }
+        step("the checks see a panic and a float", || checks_refuse(&CORES[0]))?;
+
+        let mut failures = Failures::default();
+        let lines = step("runs", || measure(&cores, &cases, &emulator, &folder, &mut failures))?;
+        print_table(&lines);
+        let json = serde_json::to_string_pretty(&lines).map_err(|e| e.to_string())?;
+        write(&root().join("target/on-target.json"), &json)?;
+
+        let measured = Budgets::new(compiler_for_all(&targets)?, costs(&lines));
+        failures.add("tests/budgets.toml", self.compare(&measured)?);
+        println!("── {:.0} s", start.elapsed().as_secs_f64());
+        failures.finish()?;
+        if self.readme { readme::update("on-target", &summary(&lines)) } else { Ok(()) }
+    }
+
+    fn cores(&self) -> Result<Vec<&'static Core>> {
+        let chosen = |core: &&Core| core.name.to_lowercase().contains(&self.core.to_lowercase());
+        let cores: Vec<&Core> = CORES.iter().filter(chosen).collect();
+        if cores.is_empty() {
+            let names: Vec<&str> = CORES.iter().map(|core| core.name).collect();
+            return Err(format!("no core is called {:?}; there are {}", self.core, names.join(", ")));
+        }
+        Ok(cores)
+    }
+
+    fn cases(&self) -> Result<Vec<Case>> {
+        let cases = cases::cases()?;
+        create(root().join("tests/golden/on-target"))?;
+        cases.iter().try_for_each(|case| case.check_golden(self.write_golden))?;
+        Ok(cases)
+    }
+
+    /// What breaks the budgets; none when they are written.
+    fn compare(&self, measured: &Budgets) -> Result<Vec<String>> {
+        let path = root().join("tests/budgets.toml");
+        if self.write_budgets {
+            write(&path, &measured.write())?;
+            return Ok(Vec::new());
+        }
+        let text = fs::read_to_string(&path).map_err(|e| format!("tests/budgets.toml: {e}"))?;
+        let budgets = Budgets::read(&text)?;
+        if let Some(reason) = budgets.of_another_compiler(measured) {
+            println!("{reason}");
+            return Ok(Vec::new());
+        }
+        Ok(budgets.failures(measured))
+    }
+}
+
+/// Does something that takes a while, and says so.
+fn step<T>(name: &str, action: impl FnOnce() -> Result<T>) -> Result<T> {
+    let start = Instant::now();
+    println!("── {name}");
+    let result = action()?;
+    println!("   {:.0} s", start.elapsed().as_secs_f64());
+    Ok(result)
+}
+
+/// Creates a folder, and gives its full path.
+fn create(folder: PathBuf) -> Result<PathBuf> {
+    fs::create_dir_all(&folder)
+        .and_then(|()| folder.canonicalize())
+        .map_err(|e| format!("{}: {e}", folder.display()))
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).map_err(|e| format!("{}: {e}", path.display()))
+}
+
+/// A check that never fails shows nothing: each must refuse an image with the defect that it is there for.
+///
+/// `core` has no FPU: with one, floats need no helper that the check could see.
+fn checks_refuse(core: &Core) -> Result<()> {
+    let image = |defect| Image::read(&firmware::build_broken(core, defect)?);
+    let passed =
+        |defect| format!("an image with the defect {defect} passed the check that is there to refuse it");
+    if image("broken-panic")?.check_panics().is_ok() {
+        return Err(passed("broken-panic"));
+    }
+    if image("broken-float")?.check_floats().is_ok() {
+        return Err(passed("broken-float"));
+    }
+    Ok(())
+}
+
+/// Checks all images and runs all cases; what does not agree goes to `failures`.
+fn measure(
+    cores: &[&'static Core],
+    cases: &[Case],
+    emulator: &Emulator,
+    folder: &Path,
+    failures: &mut Failures,
+) -> Result<Vec<Line>> {
+    let mut lines = Vec::new();
+    for core in cores {
+        for level in LEVELS {
+            for program in ["agree", "agree-dsp"] {
+                let result = Emulator::agree(core, &firmware::image(folder, core, level, program));
+                failures.add(&format!("{} {program} O{level}", core.name), result.err());
+            }
+            let sizes = sizes(core, level, folder, failures)?;
+            for case in cases.iter().filter(|case| core.has_fpu || !case.is_f32()) {
+                let context = format!("{} {} O{level}", core.name, case.name());
+                let bench = firmware::image(folder, core, level, "bench");
+                let run = emulator.run(core, &bench, &case.write(folder)?);
+                let run = run.map_err(|e| format!("{context}: {e}"))?;
+                failures.add(&context, case.agree(&run.scores).err());
+                if case.is_measured(core.layout) {
+                    lines.push(line(core, case, level, &run, sizes[usize::from(case.is_f32())]));
+                }
+            }
+        }
+    }
+    Ok(lines)
+}
+
+/// Bytes of parse and score together, and of score alone.
+type Sizes = (Size, Size);
+
+/// What the fixed and the f32 path weigh; what an image must not hold goes to `failures`.
+fn sizes(core: &Core, level: &str, folder: &Path, failures: &mut Failures) -> Result<[Sizes; 2]> {
+    let image = |name: &str| Image::read(&firmware::image(folder, core, level, name));
+    let context = format!("{} O{level}", core.name);
+    let empty = image("size-empty")?.size;
+    let fixed = image("size-fixed")?;
+    failures.add(&context, fixed.check_panics().err());
+    failures.add(&context, if core.has_fpu { None } else { fixed.check_floats().err() });
+    let fixed = (fixed.size.beyond(empty), image("size-fixed-score")?.size.beyond(empty));
+    if !core.has_fpu {
+        return Ok([fixed, Sizes::default()]);
+    }
+    let f32 = image("size-f32")?;
+    failures.add(&format!("{context} f32"), f32.check_panics().err());
+    Ok([fixed, (f32.size.beyond(empty), image("size-f32-score")?.size.beyond(empty))])
+}
+
+fn line(
+    core: &'static Core,
+    case: &Case,
+    level: &'static str,
+    run: &firmware::Run,
+    (both, score): Sizes,
+) -> Line {
+    let cost = Cost {
+        instructions_score: run.mean(),
+        instructions_parse: run.instructions_parse,
+        stack_bytes: run.stack,
+        stack_bytes_parse: run.stack_parse,
+        scratch_bytes: run.scratch,
+        static_ram_bytes: both.ram,
+        flash_bytes: both.flash,
+        flash_bytes_score: score.flash,
+    };
+    let (model, precision) = (case.model, case.precision);
+    Line { core: core.name, model, precision, opt_level: level, cost, instructions_score_range: run.range() }
+}
+
+fn costs(lines: &[Line]) -> Costs {
+    let mut costs = Costs::new();
+    for line in lines {
+        let key = format!("{}-{}-O{}", line.model, line.precision, line.opt_level);
+        let core: &mut BTreeMap<_, _> = costs.entry(line.core.to_owned()).or_default();
+        core.insert(key, line.cost);
+    }
+    costs
+}
+
+/// The README's table: instructions of a score by core, precision and model, and what a score of A takes beside them.
+fn summary(lines: &[Line]) -> String {
+    const MODELS: [&str; 4] = ["demo", "A", "B", "C"];
+    let mut text = format!("{:11}{:7}{:4}", "", "", "opt");
+    MODELS.iter().for_each(|model| text.push_str(&format!("{model:>9}")));
+    text.push_str(&format!("{:>9}{:>9}{:>9}\n", "RAM (A)", "flash", "score"));
+    for Line { core, precision, opt_level, cost, .. } in lines.iter().filter(|line| line.model == "A") {
+        text.push_str(&format!("{core:11}{precision:7}{opt_level:4}"));
+        for model in MODELS {
+            let same = |line: &&Line| {
+                (line.core, line.precision, line.opt_level, line.model)
+                    == (*core, *precision, *opt_level, model)
+            };
+            let score = lines.iter().find(same).map_or(0, |line| line.cost.instructions_score);
+            text.push_str(&format!("{score:>9}"));
+        }
+        let ram = cost.stack_bytes + cost.scratch_bytes;
+        text.push_str(&format!("{ram:>9}{:>9}{:>9}\n", cost.flash_bytes, cost.flash_bytes_score));
+    }
+    text
+}
+
+fn print_table(lines: &[Line]) {
+    println!(
+        "{:11}{:6}{:6}{:4}{:>12}{:>12}{:>7}{:>7}{:>9}{:>7}{:>8}{:>8}",
+        "", "", "", "opt", "instr/score", "instr/parse", "stack", "parse", "scratch", "RAM", "flash", "score"
+    );
+    for Line { core, model, precision, opt_level, cost, instructions_score_range: range } in lines {
+        println!(
+            "{core:11}{model:6}{precision:6}{opt_level:4}{:>12}{:>12}{:>7}{:>7}{:>9}{:>7}{:>8}{:>8}{}",
+            cost.instructions_score,
+            cost.instructions_parse,
+            cost.stack_bytes,
+            cost.stack_bytes_parse,
+            cost.scratch_bytes,
+            cost.static_ram_bytes,
+            cost.flash_bytes,
+            cost.flash_bytes_score,
+            range.map(|(min, max)| format!("  {min}–{max} instr/score")).unwrap_or_default(),
+        );
+    }
+}
