@@ -209,7 +209,7 @@ impl fmt::Display for ParseError {
             }
             Self::Manifest { offset } => write!(f, "no valid manifest record at offset {offset}"),
             Self::OutOfRange { what, found, limit } => {
-                write!(f, "{what}: expected at most {limit}, found {found}")
+                write!(f, "{what}: expected a number in the range that ends at {limit}, found {found}")
             }
             Self::Length { expected, found } => write!(f, "expected length {expected}, found {found}"),
             Self::NonZeroPadding { what, row } => write!(f, "{what}: padding of row {row} is not zero"),

@@ -16,7 +16,7 @@
 //! # Ok::<(), Box<dyn core::error::Error>>(())
 //! ```
 //!
-//! The file is made by the command-line tool `nfm` from a `PyTorch` or `TensorFlow` checkpoint; `src/blob/FORMAT.md` specifies it.
+//! The file is made by the command-line tool `nfm` from a PyTorch checkpoint; `src/blob/FORMAT.md` specifies it.
 //!
 //! # The model
 //!

@@ -142,7 +142,7 @@ impl FixedParts<'_> {
         for (&id, term) in ids.iter().zip(terms) {
             let Some(&header) = table.headers.get(id as usize) else { return Err(self.unknown_id(ids)) };
             sum += header_linear(header);
-            // id < rows, and rows · lanes is a length in a blob of at most 2³² bytes.
+            // id < rows, and rows · lanes < 2³¹, by `parse`.
             let [start, gain, ..] = term;
             (*start, *gain) = (id.wrapping_mul(lanes), header_multiplier(header).cast_unsigned());
         }
@@ -206,7 +206,7 @@ impl FixedParts<'_> {
             let value = sample.values().and_then(|values| values.get(position));
             let (linear, gain, offset) = match value {
                 None => (linear, gain, offset),
-                // (gain · 15 + |offset|) · |value| < 2¹⁵, by `parse`.
+                // gain · 15 · |value| < 2¹⁵ and |offset| · |value| < 2¹⁴, by the factor 2 of the proof in `parse`.
                 Some(&value) => {
                     let value = self.legal(value, position)?;
                     (times(linear, value), gain * value.to_bits(), offset * value.to_bits())

@@ -1574,7 +1574,7 @@ fn errors_say_what_was_expected_and_found() {
         [
             "expected a slice aligned to 4, found address ≡ 3",
             "expected 24 bytes, found 5",
-            "dim: expected at most 4096, found 5000",
+            "dim: expected a number in the range that ends at 4096, found 5000",
             "embeddings: padding of row 4 is not zero",
             "the model would be refused: no valid manifest record at offset 24",
         ]

@@ -279,6 +279,9 @@ fn shape(verdict: &mut Verdict, info: &Info<'_>, dense_inputs: usize) {
     verdict.at_least_one(Quantity::Dim, info.dim.into());
     verdict.at_least_one(Quantity::MaxActive, info.max_active.into());
     verdict.at_most(Quantity::Dim, saturate(info.lanes() + dense_inputs), saturate(MAX_WIDTH));
+    // A row's place is a number of 31 bits: the highest one tells rows of nibbles from hot ones.
+    let elements = (info.rows as usize).saturating_mul(info.lanes());
+    verdict.at_most(Quantity::Embeddings, saturate(elements), i32::MAX.cast_unsigned());
     let (fields, rows, dense) = field_totals(info);
     verdict.exactly(Quantity::Fields, fields, info.fields.len());
     if rows != info.rows {
@@ -468,5 +471,23 @@ fn padding<T: Default + PartialEq>(verdict: &mut Verdict, matrix: &[T], info: &I
             }
         }
         (rest, row) = (more, row + 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Field, FieldKind, Fields};
+
+    #[test]
+    fn a_rows_place_has_31_bits() {
+        // Two lanes pad to four: 2²⁹ − 1 rows have 2³¹ − 4 elements, and one more has 2³¹.
+        for (rows, legal) in [((1 << 29) - 1, true), (1 << 29, false), (u32::MAX >> 1, false)] {
+            let fields = [Field { name: "id", kind: FieldKind::Id { rows } }];
+            let info = Info { name: "", rows, dim: 2, max_active: 1, fields: Fields::Listed(&fields) };
+            let mut verdict = Verdict::default();
+            shape(&mut verdict, &info, 0);
+            assert_eq!(verdict.result().is_ok(), legal, "{rows}");
+        }
     }
 }

@@ -156,7 +156,7 @@ impl DenseArguments {
         let x: &[u32] = bytemuck::try_cast_slice(x).ok()?;
         let groups = x.len() / 2;
         let fold = fold.min(groups);
-        if fold == 0 || fold % 2 != 0 || x.len() % 4 != 0 || words.len() != groups * out {
+        if fold == 0 || fold % 2 != 0 || x.len() % 4 != 0 || Some(words.len()) != groups.checked_mul(out) {
             return None;
         }
         let one_fold = fold == groups;
@@ -415,7 +415,16 @@ pub(in crate::kernels) fn bi_interaction(
     let lanes = z.len() * 2;
     let bias = u32::from(max_multiplier) * 128;
     let count = saturate(terms.len());
-    if count == 0 || lanes == 0 || lanes % 4 != 0 || max_multiplier > 16 || (count - 1) * bias > 0x7fff {
+    if count == 0
+        || lanes == 0
+        || lanes % 4 != 0
+        || max_multiplier > 16
+        || (count - 1).saturating_mul(bias) > 0x7fff
+    {
+        return None;
+    }
+    // Codes are loaded by words. Those of a blob are aligned; a caller of `Model::new` may have others.
+    if !codes.as_ptr().cast::<u32>().is_aligned() {
         return None;
     }
     let last = codes.len().checked_sub(lanes)?;
@@ -435,7 +444,8 @@ pub(in crate::kernels) fn bi_interaction(
         terms_end: terms.as_ptr_range().end,
         bias: bias * 0x1_0001,
     };
-    // SAFETY: there is a term, z takes a multiple of four lanes, and so many codes lie after `last`, as checked above.
+    // SAFETY: there is a term, z takes a multiple of four lanes, the codes are aligned, and so many lie after `last`, as checked
+    // above.
     (unsafe { pool(&arguments) } == 0).then_some(())
 }
 
@@ -444,7 +454,7 @@ pub(in crate::kernels) fn bi_interaction(
 /// # Safety
 ///
 /// `terms..terms_end` holds N > 0 terms; from `codes` to `codes_end` is a multiple of 4 lanes, more than none, and `codes` points
-/// to as many more than `last`; `z` takes as many halfwords, and is aligned to 4. `skip` is `skip(N, …)`.
+/// to as many more than `last`; `z` takes as many halfwords; both are aligned to 4. `skip` is `skip(N, …)`.
 #[unsafe(naked)]
 unsafe extern "C" fn pool(arguments: &PoolArguments) -> u32 {
     naked_asm!(

@@ -1,4 +1,4 @@
-//! Armv7-M: Cortex-M3, and what of [`Weights::Scalar`](crate::Weights::Scalar) runs on M4, M7, M33 and M55.
+//! Armv7-M (Cortex-M3), and Armv8-M Mainline without an FPU, whose DSP extension is not certain.
 #![expect(unsafe_code, reason = "hand-written instructions take fewer than the portable kernels'")]
 
 use core::arch::naked_asm;

@@ -4,7 +4,7 @@
 use super::scalar;
 use crate::{
     kernels::bi_interaction::Term,
-    model::{BLOCK, FixedLayer, LANES, Weights},
+    model::{BLOCK, FixedLayer, LANES, MAX_WIDTH, Weights},
 };
 
 /// Words of a term: its start and its gain.
@@ -26,7 +26,8 @@ pub(in crate::kernels) fn bi_interaction(
         !terms.is_empty() && terms.len() <= scalar::MAX_TERMS && is_vector(z, LANES) && rows_lie_in_codes;
     let (terms, z) = (terms.as_ptr_range(), z.as_mut_ptr_range());
     let half = (1 << shift) >> 1;
-    // SAFETY: there are terms, not too many, and lanes, a multiple of four; no row ends after the codes.
+    // SAFETY: there are 1 to `MAX_TERMS` terms; z is a positive multiple of four halfwords at a multiple of four; no row ends
+    // after the codes.
     fits.then(|| unsafe {
         scalar::pool(codes.as_ptr(), terms.start, terms.end, z.start, z.end, shift.into(), max.into(), half);
     })
@@ -40,9 +41,12 @@ pub(in crate::kernels) fn dense_relu(layer: &FixedLayer<'_>, x: &[i16], y: &mut 
     let fits = is_vector(x, BLOCK)
         && is_vector(y, BLOCK)
         && bias.len() == y.len()
+        // Below twice MAX_WIDTH both, so the product cannot wrap; `checked_mul` is a call on Armv6-M.
+        && (x.len() | y.len()) < 2 * MAX_WIDTH
         && codes.len() == x.len().wrapping_mul(y.len());
     let (x, y) = (x.as_ptr_range(), y.as_mut_ptr_range());
-    // SAFETY: both sides are multiples of eight; the lengths of the biases and of the codes follow from theirs.
+    // SAFETY: x and y are positive multiples of eight halfwords at multiples of four; the lengths of the biases and of the codes
+    // follow from theirs.
     fits.then(|| unsafe {
         scalar::relu(codes.as_ptr(), bias.as_ptr(), x.start, x.end, y.start, y.end, shift, max);
     })
