@@ -135,6 +135,12 @@ pub fn total_rows(fields: &[Field]) -> u64 {
     fields.iter().map(rows).sum()
 }
 
+/// How many id fields there are.
+#[must_use]
+pub fn id_fields(fields: &[Field]) -> usize {
+    fields.len() - dense_inputs(fields)
+}
+
 /// How many dense inputs there are.
 #[must_use]
 pub fn dense_inputs(fields: &[Field]) -> usize {

@@ -57,7 +57,7 @@ impl Convert {
         distinct(&self.output, &inputs.into_iter().flatten().map(PathBuf::as_path).collect::<Vec<_>>())?;
         let file = self.checkpoint.display().to_string();
         let hints = self.hints.hints()?;
-        let widen_values = hints.max_value.or(hints.schema.as_ref().and_then(|s| s.max_value)).is_none();
+        let widen_values = hints.said_max_value().is_none();
         let mut model = dialect::import(container::read(&self.checkpoint)?, &hints)?;
         let ranges = match &self.calibrate {
             Some(path) => {

@@ -4,7 +4,7 @@ use super::{Dialect, Hints};
 use crate::{
     error::{Error, Result},
     float_model::{Activation, Dense, FloatModel, Link, Stage},
-    schema::{Field, FieldKind, Task},
+    schema::{Field, FieldKind, Task, id_fields},
     tensors::Tensors,
 };
 
@@ -59,14 +59,11 @@ fn import(tensors: &mut Tensors, hints: &Hints) -> Result<FloatModel> {
     };
     let bias = tensors.take("out.bias", &[1])?;
     let task = hints.task(&tensors.file, tensors.facts.get("out.task"), Task::Binary, &mut assumptions)?;
-    let ids = fields.iter().filter(|field| field.kind != FieldKind::Dense).count();
+    let ids = id_fields(&fields);
     Ok(FloatModel {
         dialect: DIALECT.name,
-        max_active: hints
-            .max_active
-            .or(hints.schema().max_active)
-            .unwrap_or(u16::try_from(ids).unwrap_or(u16::MAX)),
-        max_value: hints.max_value.or(hints.schema().max_value).unwrap_or(1.0),
+        max_active: hints.said_max_active().unwrap_or(u16::try_from(ids).unwrap_or(u16::MAX)),
+        max_value: hints.said_max_value().unwrap_or(1.0),
         one_per_field: true,
         fields,
         bias: bias.iter().sum(),
@@ -142,7 +139,7 @@ fn fields(
         tables(tensors, FIRST).filter(|(name, _)| known.iter().all(|(n, _)| n != name)).collect();
     known.extend(first_only);
     let fields = hints.fields(&tensors.file, &known, dense)?;
-    if hints.schema().fields.is_empty() && dense > 1 {
+    if hints.schema_fields().is_empty() && dense > 1 {
         assumptions.push(format!(
             "the {dense} dense inputs are called dense_0 … in the order of the model's dense columns; a schema can name them"
         ));
@@ -160,7 +157,7 @@ fn fields(
             return Err(tensors.refuse(&format!("{SECOND}{}.weight", field.name), problem));
         }
     }
-    let ids = fields.iter().filter(|field| field.kind != FieldKind::Dense).count();
+    let ids = id_fields(&fields);
     if ids != known.len() {
         let missing = known.iter().find(|(name, _)| fields.iter().all(|field| field.name != *name));
         let (name, rows) = missing.map_or(("", 0), |(name, rows)| (name, *rows));

@@ -51,8 +51,26 @@ pub struct Hints {
 }
 
 impl Hints {
-    fn schema(&self) -> Schema {
-        self.schema.clone().unwrap_or_default()
+    /// What the user said, or else what the schema says.
+    fn said<T>(&self, own: Option<T>, of_schema: impl FnOnce(&Schema) -> Option<T>) -> Option<T> {
+        own.or_else(|| self.schema.as_ref().and_then(of_schema))
+    }
+
+    /// The most active entries in a row, by the user or the schema.
+    #[must_use]
+    pub fn said_max_active(&self) -> Option<u16> {
+        self.said(self.max_active, |schema| schema.max_active)
+    }
+
+    /// The largest magnitude of a value, by the user or the schema.
+    #[must_use]
+    pub fn said_max_value(&self) -> Option<f64> {
+        self.said(self.max_value, |schema| schema.max_value)
+    }
+
+    /// The schema's fields; none without a schema.
+    fn schema_fields(&self) -> &[Field] {
+        self.schema.as_ref().map_or(&[], |schema| &schema.fields)
     }
 
     /// The task, by the user, the schema or the checkpoint, or `default`, which is then noted.
@@ -63,7 +81,7 @@ impl Hints {
         default: Task,
         assumptions: &mut Vec<String>,
     ) -> Result<Task> {
-        if let Some(task) = self.task.or(self.schema().task) {
+        if let Some(task) = self.said(self.task, |schema| schema.task) {
             return Ok(task);
         }
         match fact {
@@ -94,7 +112,7 @@ impl Hints {
         module: &str,
         assumptions: &mut Vec<String>,
     ) -> Result<Activation> {
-        let said = self.activation.clone().or(self.schema().activation);
+        let said = self.said(self.activation.clone(), |schema| schema.activation.clone());
         let class = tensors.facts.get(&format!("{module}.__class__"));
         let fact = match class.or(tensors.facts.get("config.activation")) {
             Some(Fact::Text(name)) => Some(class_name(name)),
@@ -130,7 +148,7 @@ impl Hints {
     /// The fields: the schema's, checked against `tables` (name and rows of each id field, if the checkpoint knows
     /// them) and the number of dense inputs, or made up from these.
     fn fields(&self, file: &str, tables: &[(String, usize)], dense: usize) -> Result<Vec<Field>> {
-        let fields = self.schema().fields;
+        let fields = self.schema_fields();
         if fields.is_empty() {
             let ids = tables.iter().map(|(name, rows)| Field {
                 name: name.clone(),
@@ -139,12 +157,12 @@ impl Hints {
             let dense = (0..dense).map(|i| Field { name: format!("dense_{i}"), kind: FieldKind::Dense });
             return Ok(ids.chain(dense).collect());
         }
-        if dense_inputs(&fields) != dense {
+        if dense_inputs(fields) != dense {
             let problem =
-                format!("the checkpoint has {dense} dense inputs, the schema {}", dense_inputs(&fields));
+                format!("the checkpoint has {dense} dense inputs, the schema {}", dense_inputs(fields));
             return Err(Error::refused(file, "schema", problem));
         }
-        Ok(fields)
+        Ok(fields.to_vec())
     }
 }
 

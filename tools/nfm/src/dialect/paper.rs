@@ -6,7 +6,7 @@ use super::{Dialect, Hints};
 use crate::{
     error::{Error, Result},
     float_model::{BatchNorm, Dense, FloatModel, Link, Stage},
-    schema::{FieldKind, Task, total_rows},
+    schema::{Task, id_fields, total_rows},
     tensors::{Fact, Tensors},
 };
 
@@ -54,8 +54,8 @@ fn import(tensors: &mut Tensors, hints: &Hints) -> Result<FloatModel> {
         let problem = format!("the checkpoint has {rows} rows, the schema's fields {}", total_rows(&fields));
         return Err(Error::refused(&tensors.file, "schema", problem));
     }
-    let ids = fields.iter().filter(|field| field.kind != FieldKind::Dense).count();
-    let max_active = hints.max_active.or(hints.schema().max_active).unwrap_or_else(|| {
+    let ids = id_fields(&fields);
+    let max_active = hints.said_max_active().unwrap_or_else(|| {
         if ids > 1 {
             assumptions.push(format!(
                 "at most {ids} active entries in a row, one a field; if more, say --max-active"
@@ -72,7 +72,7 @@ fn import(tensors: &mut Tensors, hints: &Hints) -> Result<FloatModel> {
         dialect: DIALECT.name,
         fields,
         max_active,
-        max_value: hints.max_value.or(hints.schema().max_value).unwrap_or(1.0),
+        max_value: hints.said_max_value().unwrap_or(1.0),
         one_per_field: false,
         bias: bias.iter().sum(),
         linear,
@@ -165,7 +165,7 @@ fn batch_norm(tensors: &mut Tensors, hints: &Hints, prefix: &str, width: usize) 
     };
     let fact =
         float(tensors.facts.get(&format!("{prefix}.eps"))).or(float(tensors.facts.get("config.bn_eps")));
-    let Some(eps) = hints.bn_eps.or(hints.schema().bn_eps).or(fact) else {
+    let Some(eps) = hints.said(hints.bn_eps, |schema| schema.bn_eps).or(fact) else {
         let problem = "its eps is not in the checkpoint: say --bn-eps (PyTorch's default is 1e-5, the paper's code has \
                        1e-3), or `bn_eps` in the schema";
         return Err(Error::refused(&tensors.file, format!("batch norm `{prefix}`"), problem));
