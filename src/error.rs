@@ -258,6 +258,11 @@ pub enum ScoreError {
         /// Which entry of the sample.
         position: usize,
     },
+    /// A sequence starts before the one before it ends, or ends after the entries.
+    SequenceRange {
+        /// Which sequence.
+        position: usize,
+    },
     /// Not as many dense inputs as the model has.
     DenseCount {
         /// The model's.
@@ -298,6 +303,9 @@ impl fmt::Display for ScoreError {
                 write!(f, "entry {position}: value exceeds the model's max_value")
             }
             Self::ValueNotFinite { position } => write!(f, "entry {position}: value is not finite"),
+            Self::SequenceRange { position } => {
+                write!(f, "sequence {position}: expected entries of the sample after those of the one before")
+            }
             Self::DenseCount { expected, got } => write!(f, "expected {expected} dense inputs, found {got}"),
             Self::DenseOutOfRange { position } => {
                 write!(f, "dense input {position}: value exceeds its calibrated range")

@@ -89,6 +89,7 @@ compile_error!("embedded-nfm reads little-endian weights in place: big-endian ta
 extern crate std;
 
 mod blob;
+pub mod encode;
 mod error;
 mod fixed;
 mod kernels;
@@ -96,6 +97,7 @@ mod link;
 mod model;
 mod sample;
 mod score;
+mod sequences;
 
 pub use blob::{ALIGNMENT, Aligned, Arithmetic, MAGIC, PREFIX_BYTES, VERSION, scratch_len};
 pub use error::{EmitError, NotRepresentable, ParseError, Quantity, ScoreError};
@@ -107,6 +109,6 @@ pub use link::{Link, Prediction};
 pub use model::{
     Activation, BLOCK, DenseInput, DenseInputs, F32Layer, F32Model, F32Parts, F32Table, F32Weights, Field,
     FieldKind, Fields, FixedLayer, FixedParts, Info, LANES, MAX_LAYERS, MAX_MULTIPLIER, MAX_WIDTH, Model,
-    NIBBLE_LANES, NibbleTable, QuantTable, Table, Weights, nibble_header, row_header,
+    NIBBLE_LANES, NibbleTable, Pooling, QuantTable, Table, Weights, nibble_header, row_header,
 };
-pub use sample::{Sample, SampleBuf};
+pub use sample::{Sample, SampleBuf, Sequence};

@@ -56,15 +56,69 @@ pub struct Field<'a> {
 }
 
 /// What a column of the input holds.
+///
+/// Rows are of the model's one embedding table; fields may share theirs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 pub enum FieldKind {
-    /// Ids of so many rows; the first row follows the last one of the id field before.
+    /// One id.
     Id {
-        /// How many.
+        /// The first of its rows.
+        first: u32,
+        /// How many there are.
         rows: u32,
     },
     /// A number that joins z as input of the first layer.
     Dense,
+    /// Any number of ids, each with a value, each a term of its own.
+    Ids {
+        /// The first of their rows.
+        first: u32,
+        /// How many there are.
+        rows: u32,
+    },
+    /// A number that is the value of one row: x · v in z, and x · w in the first order.
+    Scaled {
+        /// Which row.
+        row: u32,
+    },
+    /// Ids whose rows are pooled into one embedding, see [`Sequence`](crate::Sequence).
+    Sequence {
+        /// The first of their rows.
+        first: u32,
+        /// How many there are.
+        rows: u32,
+        /// How embeddings are pooled.
+        pooling: Pooling,
+        /// How first-order weights are pooled.
+        linear: Pooling,
+    },
+}
+
+impl FieldKind {
+    /// The field's rows: the first one, and how many; none for a dense input.
+    #[must_use]
+    pub const fn rows(self) -> (u32, u32) {
+        match self {
+            Self::Id { first, rows } | Self::Ids { first, rows } | Self::Sequence { first, rows, .. } => {
+                (first, rows)
+            }
+            Self::Scaled { row } => (row, 1),
+            Self::Dense => (0, 0),
+        }
+    }
+}
+
+/// How the rows of a sequence become one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub enum Pooling {
+    /// Σ
+    Sum,
+    /// Σ / n
+    Mean,
+    /// Σ / √n
+    SqrtN,
+    /// The largest of each lane.
+    Max,
 }
 
 /// The fields of a model: as the caller lists them for `emit`, or as they lie in a parsed blob.

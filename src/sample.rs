@@ -1,6 +1,10 @@
 //! What is scored: the active `(id, value)` pairs of a row, and its dense inputs.
 
+use core::ops::Range;
+
 use heapless::Vec;
+
+use crate::model::Pooling;
 
 /// A borrowed sample: active ids, their values, and the dense inputs.
 ///
@@ -62,6 +66,39 @@ impl<'s, V> Sample<'s, V> {
     #[must_use]
     pub const fn dense(&self) -> &'s [V] {
         self.dense
+    }
+}
+
+/// A run of a sample's entries that are one embedding: their rows are pooled before they interact with the others'.
+///
+/// With n entries of embeddings e (times their values) the pooled one is Σ e, Σ e / n, Σ e / √n, or the largest of each
+/// lane; their first-order weights are pooled likewise, on their own.
+///
+/// # Examples
+///
+/// ```
+/// use embedded_nfm::{Pooling, Q16, Sample, Sequence};
+///
+/// // A user, and three genres that count as one embedding, their mean.
+/// let sample: Sample<'_, Q16> = Sample::new(&[3, 17, 18, 25]);
+/// let genres = Sequence { start: 1, len: 3, pooling: Pooling::Mean, linear: Pooling::Mean };
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sequence {
+    /// The position of its first entry in the sample.
+    pub start: u16,
+    /// How many entries it has. One without entries adds nothing to the score.
+    pub len: u16,
+    /// How embeddings are pooled.
+    pub pooling: Pooling,
+    /// How first-order weights are pooled.
+    pub linear: Pooling,
+}
+
+impl Sequence {
+    /// Its entries, among a sample's.
+    pub(crate) const fn entries(self) -> Range<usize> {
+        self.start as usize..self.start as usize + self.len as usize
     }
 }
 

@@ -5,14 +5,17 @@ use core::mem::swap;
 use crate::{
     F32Model, Libm, Math, Model, Q16, Sample, ScoreError,
     kernels::{
-        bi_interaction::{Term, bi_interaction, bi_interaction_of_values, clamp},
-        dense::{dense, dot},
+        bi_interaction::{
+            self, Term, bi_interaction, bi_interaction_of_ids, bi_interaction_of_values, clamp,
+        },
+        dense::{dense, dense_dot, dot},
         float,
-        nibbles::{self, NIBBLES},
+        nibbles::{self, NibbleTerm},
+        rolled,
     },
     model::{
-        F32Table, FixedParts, MAX_MULTIPLIER, NibbleTable, Place, QuantTable, Table, header_linear,
-        header_multiplier, nibble_header_parts, padded, saturate,
+        F32Table, FixedParts, NibbleTable, QuantTable, Table, header_linear, header_multiplier, padded,
+        saturate,
     },
 };
 
@@ -42,6 +45,20 @@ impl Model<'_> {
     /// # Ok::<(), Box<dyn core::error::Error>>(())
     /// ```
     pub fn score(&self, sample: &Sample<'_, Q16>, scratch: &mut [u32]) -> Result<Q16, ScoreError> {
+        self.score_with(sample, scratch, |parts, terms, z| match &parts.table {
+            Table::I8(table) => parts.pool_i8(table, sample, terms, z),
+            Table::I4(table) => parts.pool_i4(table, sample, terms, z),
+        })
+    }
+
+    /// [`Model::score`], with a function that checks the active entries, writes z, and gives the sum of first-order codes.
+    #[inline(always)]
+    pub(crate) fn score_with(
+        &self,
+        sample: &Sample<'_, Q16>,
+        scratch: &mut [u32],
+        pool: impl FnOnce(&FixedParts<'_>, &mut [u32], &mut [i16]) -> Result<i32, ScoreError>,
+    ) -> Result<Q16, ScoreError> {
         let Self(parts, sizes) = self;
         check_counts(sample, parts.info.max_active, sizes.dense_inputs)?;
         let (even_words, odd_words) = sizes.buffers;
@@ -49,40 +66,35 @@ impl Model<'_> {
 
         // The terms lie where the first layer's outputs come once z is there.
         let (mut x, mut width) = (halfwords(even), sizes.input);
-        let linear = parts.input(sample, sizes.lanes, odd, take_mut(x, width))?;
+        let (z, rest) = take_mut(x, width).split_at_mut_checked(sizes.lanes).unwrap_or_default();
+        let linear = i64::from(parts.linear_scale.apply(pool(parts, odd, z)?)) + parts.dense(sample, rest)?;
         let mut y = halfwords(odd);
-        for layer in &parts.layers {
-            let out = layer.bias.len();
-            dense(layer, take(x, width), take_mut(y, out));
-            swap(&mut x, &mut y);
-            width = out;
-        }
-        let deep = parts.head_scale.apply(dot(parts.head, take(x, width)));
+        let deep = match parts.layers.split_last() {
+            None => dot(parts.head, take(x, width)),
+            Some((last, layers)) => {
+                for layer in layers {
+                    let out = layer.bias.len();
+                    dense(layer, take(x, width), take_mut(y, out));
+                    swap(&mut x, &mut y);
+                    width = out;
+                }
+                dense_dot(last, take(x, width), take_mut(y, last.bias.len()), parts.head)
+            }
+        };
+        let deep = parts.head_scale.apply(deep);
         Ok(Q16::saturating_from_bits(i64::from(parts.bias.to_bits()) + linear + i64::from(deep)))
     }
 }
 
 impl FixedParts<'_> {
-    /// Checks the sample's entries, writes z and the dense inputs' codes into `x`, `[in]`, and gives `Σ w_i x_i` over the active
-    /// entries and the dense inputs, in [`Q16`] bits.
-    fn input(
-        &self,
-        sample: &Sample<'_, Q16>,
-        lanes: usize,
-        terms: &mut [u32],
-        x: &mut [i16],
-    ) -> Result<i64, ScoreError> {
-        let (z, rest) = x.split_at_mut_checked(lanes).unwrap_or_default();
-        let sum = match &self.table {
-            Table::I8(table) => self.pool_i8(table, sample, lanes, terms, z)?,
-            Table::I4(table) => self.pool_i4(table, sample, lanes, terms, z)?,
-        };
-        let linear = i64::from(self.linear_scale.apply(sum));
+    /// Writes the dense inputs' codes into `rest`, `[in − lanes]`, and gives their part of the first order, in [`Q16`] bits.
+    #[inline(always)]
+    fn dense(&self, sample: &Sample<'_, Q16>, rest: &mut [i16]) -> Result<i64, ScoreError> {
         if rest.is_empty() {
-            return Ok(linear);
+            return Ok(0);
         }
         self.dense_codes(sample.dense(), rest);
-        Ok(if sample.dense().is_empty() { linear } else { linear + self.dense_linear(sample.dense())? })
+        if sample.dense().is_empty() { Ok(0) } else { self.dense_linear(sample.dense()) }
     }
 
     /// Checks the dense inputs, and gives their part of the first order.
@@ -108,44 +120,29 @@ impl FixedParts<'_> {
     }
 
     /// Pools 8-bit rows into `z`, and gives the sum of first-order codes.
+    #[inline(never)]
     fn pool_i8(
         &self,
         table: &QuantTable<'_>,
         sample: &Sample<'_, Q16>,
-        lanes: usize,
         terms: &mut [u32],
         z: &mut [i16],
     ) -> Result<i32, ScoreError> {
-        let terms = take_mut(terms.as_chunks_mut().0, sample.ids().len());
-        let sum = self.terms(table, sample.ids(), saturate(lanes), terms)?;
+        let (ids, shift, max) = (sample.ids(), self.shift, self.max);
+        if sample.values().is_none()
+            && let Some(sum) = bi_interaction_of_ids(table, ids, terms, self.max_embedding, shift, max, z)
+        {
+            return Ok(sum);
+        }
+        let terms = take_mut(terms.as_chunks_mut().0, ids.len());
+        let sum = bi_interaction::terms(table.headers, ids, saturate(z.len()), terms);
+        let sum = sum.ok_or_else(|| self.unknown_id(ids))?;
         let Some(values) = sample.values() else {
-            // A header holds a multiplier of at most 16.
-            let max_multiplier = (self.max_embedding / 128).min(MAX_MULTIPLIER.into()).to_le_bytes()[0];
-            bi_interaction(table.codes, terms, max_multiplier, self.shift, self.max, z);
+            bi_interaction(table.codes, terms, shift, max, z);
             return Ok(sum);
         };
-        let sum = self.times_values(table, sample.ids(), values, terms)?;
-        bi_interaction_of_values(table.codes, terms, self.shift, self.max, z);
-        Ok(sum)
-    }
-
-    /// Checks the ids, writes a term for each, and gives the sum of their first-order codes.
-    #[inline(never)]
-    fn terms(
-        &self,
-        table: &QuantTable<'_>,
-        ids: &[u32],
-        lanes: u32,
-        terms: &mut [Term],
-    ) -> Result<i32, ScoreError> {
-        let mut sum = 0_i32;
-        for (&id, term) in ids.iter().zip(terms) {
-            let Some(&header) = table.headers.get(id as usize) else { return Err(self.unknown_id(ids)) };
-            sum += header_linear(header);
-            // id < rows, and rows · lanes < 2³¹, by `parse`.
-            let [start, gain, ..] = term;
-            (*start, *gain) = (id.wrapping_mul(lanes), header_multiplier(header).cast_unsigned());
-        }
+        let sum = self.times_values(table, ids, values, terms)?;
+        bi_interaction_of_values(table.codes, terms, shift, max, z);
         Ok(sum)
     }
 
@@ -170,6 +167,7 @@ impl FixedParts<'_> {
         // |sum| ≤ max_active · (2048 · max_value + 1) < 2²⁹, by the proof of the Bi-Interaction in `parse`.
         let mut sum = 0_i32;
         for (position, ((header, value), [_, gain, ..])) in headers.zip(values).zip(terms).enumerate() {
+            rolled();
             let value = self.legal(*value, position)?;
             sum += times(header_linear(header), value);
             // gain · |value| < 2⁸, by `parse`.
@@ -187,43 +185,98 @@ impl FixedParts<'_> {
     }
 
     /// Pools 4-bit rows, and the hot ones among them, into `z`, and gives the sum of first-order codes.
+    #[inline(never)]
     fn pool_i4(
         &self,
         table: &NibbleTable<'_>,
         sample: &Sample<'_, Q16>,
-        lanes: usize,
         terms: &mut [u32],
         z: &mut [i16],
     ) -> Result<i32, ScoreError> {
-        let lanes = saturate(lanes);
+        let (ids, shift, max) = (sample.ids(), self.shift, self.max);
+        let sum = match sample.values() {
+            None => nibbles::bi_interaction_of_ids(table, ids, terms, self.max_embedding, shift, max, z),
+            Some(_) => None,
+        };
+        let sum = match sum {
+            Some(sum) => sum,
+            None => self.pool_mixed(table, sample, terms, z)?,
+        };
+        // No code of a row is zero for certain: what the padding's codes gave would meet the fractions of DSP weights.
+        z.get_mut(self.info.dim.into()..).unwrap_or_default().fill(0);
+        Ok(sum)
+    }
+
+    /// [`FixedParts::pool_i4`] on any core and with values, without the padding.
+    #[inline(never)]
+    fn pool_mixed(
+        &self,
+        table: &NibbleTable<'_>,
+        sample: &Sample<'_, Q16>,
+        terms: &mut [u32],
+        z: &mut [i16],
+    ) -> Result<i32, ScoreError> {
         let terms = take_mut(terms.as_chunks_mut().0, sample.ids().len());
         let mut sum = 0_i32;
-        for (position, (&id, term)) in sample.ids().iter().zip(&mut *terms).enumerate() {
-            let Some(&header) = table.headers.get(id as usize) else {
-                return Err(self.unknown_id(sample.ids()));
-            };
-            let (linear, gain, offset) = nibble_header_parts(header);
-            let value = sample.values().and_then(|values| values.get(position));
-            let (linear, gain, offset) = match value {
-                None => (linear, gain, offset),
-                // gain · 15 · |value| < 2¹⁵ and |offset| · |value| < 2¹⁴, by the factor 2 of the proof in `parse`.
-                Some(&value) => {
-                    let value = self.legal(value, position)?;
-                    (times(linear, value), gain * value.to_bits(), offset * value.to_bits())
-                }
-            };
+        for (position, (&id, place)) in sample.ids().iter().zip(&mut *terms).enumerate() {
+            rolled();
+            let value = sample.values().and_then(|values| values.get(position)).copied();
+            let (linear, term) = self.nibble_term(table, (position, id), value, saturate(z.len()))?;
             sum += linear;
-            let start = match table.place(id) {
-                Place::Hot(row) => row.wrapping_mul(lanes),
-                Place::Other(row) => row.wrapping_mul(lanes.div_ceil(8)) | NIBBLES,
-            };
-            *term = [start, gain.cast_unsigned(), offset.cast_unsigned()];
+            *place = term;
         }
         let values = sample.values().is_some();
         nibbles::bi_interaction(table.codes, table.nibbles, terms, values, self.shift, self.max, z);
-        // No code of a row is zero for certain: what the padding's codes gave would meet the fractions of DSP weights.
-        z.iter_mut().skip(self.info.dim.into()).for_each(|z| *z = 0);
         Ok(sum)
+    }
+
+    /// The first-order code and the term of the entry at `position`, both times its value where it has one.
+    #[inline(always)]
+    pub(crate) fn nibble_term(
+        &self,
+        table: &NibbleTable<'_>,
+        (position, id): (usize, u32),
+        value: Option<Q16>,
+        lanes: u32,
+    ) -> Result<(i32, NibbleTerm), ScoreError> {
+        let (linear, [start, gain, offset]) =
+            nibbles::term(table, id, lanes).ok_or_else(|| self.unknown(position, id))?;
+        // gain · 15 · |value| < 2¹⁵ and |offset| · |value| < 2¹⁴, by the factor 2 of the proof in `parse`.
+        let parts = (linear, gain.cast_signed(), offset.cast_signed());
+        let (linear, gain, offset) = self.times_value(parts, value, position)?;
+        Ok((linear, [start, gain.cast_unsigned(), offset.cast_unsigned()]))
+    }
+
+    /// As [`FixedParts::nibble_term`], for a row of 8 bits.
+    pub(crate) fn byte_term(
+        &self,
+        table: &QuantTable<'_>,
+        (position, id): (usize, u32),
+        value: Option<Q16>,
+        lanes: u32,
+    ) -> Result<(i32, NibbleTerm), ScoreError> {
+        let Some(&header) = table.headers.get(id as usize) else { return Err(self.unknown(position, id)) };
+        let parts = (header_linear(header), header_multiplier(header), 0);
+        let (linear, gain, _) = self.times_value(parts, value, position)?;
+        Ok((linear, [id.wrapping_mul(lanes), gain.cast_unsigned(), 0]))
+    }
+
+    /// A header's first-order code, gain and offset times the entry's value, where it has one.
+    #[inline(always)]
+    fn times_value(
+        &self,
+        (linear, gain, offset): (i32, i32, i32),
+        value: Option<Q16>,
+        position: usize,
+    ) -> Result<(i32, i32, i32), ScoreError> {
+        let Some(value) = value else { return Ok((linear, gain, offset)) };
+        let value = self.legal(value, position)?;
+        Ok((times(linear, value), gain * value.to_bits(), offset * value.to_bits()))
+    }
+
+    #[cold]
+    const fn unknown(&self, position: usize, id: u32) -> ScoreError {
+        ScoreError::UnknownId { position, id, rows: self.info.rows }
     }
 }
 
@@ -274,7 +327,7 @@ fn take<T>(slice: &[T], len: usize) -> &[T] {
 }
 
 /// The first `len` elements, or all when there are fewer.
-fn take_mut<T>(slice: &mut [T], len: usize) -> &mut [T] {
+pub(crate) fn take_mut<T>(slice: &mut [T], len: usize) -> &mut [T] {
     let len = len.min(slice.len());
     slice.split_at_mut_checked(len).map_or(&mut [], |(head, _)| head)
 }
@@ -311,13 +364,39 @@ impl F32Model<'_> {
         sample: &Sample<'_, f32>,
         scratch: &mut [f32],
     ) -> Result<f32, ScoreError> {
+        self.check(sample)?;
+        let mut linear = 0.0;
+        for position in 0..sample.ids().len() {
+            linear += self.weight(sample, position)?;
+        }
+        self.deep::<M>(sample, scratch, linear + self.dense_first_order(sample)?, |z| self.pool(sample, z))
+    }
+
+    /// Checks the sample's counts.
+    pub(crate) fn check(&self, sample: &Sample<'_, f32>) -> Result<(), ScoreError> {
+        check_counts(sample, self.0.info.max_active, self.0.dense_linear.len())
+    }
+
+    /// The score, from its first-order part and z, which `pool` writes.
+    #[expect(clippy::float_arithmetic, reason = "this is the f32 path")]
+    #[inline(always)]
+    pub(crate) fn deep<M: Math>(
+        &self,
+        sample: &Sample<'_, f32>,
+        scratch: &mut [f32],
+        linear: f32,
+        pool: impl FnOnce(&mut [f32]),
+    ) -> Result<f32, ScoreError> {
         let parts = &self.0;
-        check_counts(sample, parts.info.max_active, parts.dense_linear.len())?;
-        let linear = self.first_order(sample)?;
         let (even_len, odd_len) = parts.buffers();
         let (mut x, mut y) = split_scratch(scratch, even_len, odd_len)?;
 
-        let mut width = self.input(sample, x);
+        let lanes = parts.info.lanes();
+        pool(take_mut(x, lanes));
+        let mut width = parts.input_len();
+        let rest = x.iter_mut().take(width).skip(lanes);
+        let dense = sample.dense().iter().copied().chain(core::iter::repeat(0.0));
+        rest.zip(dense).for_each(|(x, value)| *x = value);
         for layer in &parts.layers {
             let out = padded(layer.bias.len());
             float::dense::<M>(layer, take(x, width), take_mut(y, out));
@@ -327,19 +406,23 @@ impl F32Model<'_> {
         Ok(parts.bias + linear + float::dot_f32(parts.head, take(x, width)))
     }
 
-    /// Checks the sample and gives `Σ w_i x_i` over the active entries and the dense inputs.
+    /// Checks the entry at `position` and gives its first-order weight times its value.
     #[expect(clippy::float_arithmetic, reason = "this is the f32 path")]
-    fn first_order(&self, sample: &Sample<'_, f32>) -> Result<f32, ScoreError> {
-        let mut sum = 0.0;
-        for (position, &id) in sample.ids().iter().enumerate() {
-            let error = ScoreError::UnknownId { position, id, rows: self.0.info.rows };
-            let weight = self.0.table.linear(id).ok_or(error)?;
-            sum += match sample.values().and_then(|values| values.get(position)) {
-                None => weight,
-                Some(value) if value.is_finite() => weight * value,
-                Some(_) => return Err(ScoreError::ValueNotFinite { position }),
-            };
+    pub(crate) fn weight(&self, sample: &Sample<'_, f32>, position: usize) -> Result<f32, ScoreError> {
+        let id = sample.ids().get(position).copied().unwrap_or_default();
+        let error = ScoreError::UnknownId { position, id, rows: self.0.info.rows };
+        let weight = self.0.table.linear(id).ok_or(error)?;
+        match sample.values().and_then(|values| values.get(position)) {
+            None => Ok(weight),
+            Some(value) if value.is_finite() => Ok(weight * value),
+            Some(_) => Err(ScoreError::ValueNotFinite { position }),
         }
+    }
+
+    /// Checks the dense inputs and gives their part of the first order.
+    #[expect(clippy::float_arithmetic, reason = "this is the f32 path")]
+    pub(crate) fn dense_first_order(&self, sample: &Sample<'_, f32>) -> Result<f32, ScoreError> {
+        let mut sum = 0.0;
         for (position, (weight, value)) in self.0.dense_linear.iter().zip(sample.dense()).enumerate() {
             if !value.is_finite() {
                 return Err(ScoreError::DenseNotFinite { position });
@@ -349,10 +432,26 @@ impl F32Model<'_> {
         Ok(sum)
     }
 
-    /// Writes z and the dense inputs into `x`, and gives the padded width of both.
-    fn input(&self, sample: &Sample<'_, f32>, x: &mut [f32]) -> usize {
-        let lanes = self.0.info.lanes();
-        let z = take_mut(x, lanes);
+    /// One lane of the embedding of the entry at `position`, times its value.
+    #[expect(clippy::float_arithmetic, reason = "this is the f32 path")]
+    #[expect(clippy::cast_precision_loss, reason = "a row multiplier is at most 16")]
+    pub(crate) fn element(&self, sample: &Sample<'_, f32>, position: usize, lane: usize) -> f32 {
+        let id = sample.ids().get(position).copied().unwrap_or_default();
+        let value = sample.values().and_then(|values| values.get(position)).copied().unwrap_or(1.0);
+        let at = (id as usize).saturating_mul(self.0.info.lanes()).saturating_add(lane);
+        match self.0.table {
+            F32Table::F32 { embeddings, .. } => embeddings.get(at).map_or(0.0, |e| e * value),
+            F32Table::I8 { table, .. } => {
+                let multiplier =
+                    table.headers.get(id as usize).map_or(0, |&header| header_multiplier(header));
+                table.codes.get(at).map_or(0.0, |&code| f32::from(code) * (multiplier as f32 * value))
+            }
+        }
+    }
+
+    /// Writes z.
+    fn pool(&self, sample: &Sample<'_, f32>, z: &mut [f32]) {
+        let lanes = z.len();
         let values = sample.values().unwrap_or_default();
         let active = sample.ids().iter().enumerate();
         let active = active.map(|(position, &id)| (id, values.get(position).copied().unwrap_or(1.0)));
@@ -370,11 +469,6 @@ impl F32Model<'_> {
                 );
             }
         }
-        let width = self.0.input_len();
-        let rest = x.iter_mut().take(width).skip(lanes);
-        let dense = sample.dense().iter().copied().chain(core::iter::repeat(0.0));
-        rest.zip(dense).for_each(|(x, value)| *x = value);
-        width
     }
 }
 

@@ -10,8 +10,8 @@ mod support;
 
 use embedded_nfm::{
     ALIGNMENT, Activation, Arithmetic, DenseInputs, EmitError, F32Model, FieldKind, Fields, Info, Link,
-    Model, NibbleTable, PREFIX_BYTES, ParseError, Q16, QuantTable, Quantity, Rescale, Sample, Table, Weights,
-    scratch_len,
+    Model, NibbleTable, PREFIX_BYTES, ParseError, Pooling, Q16, QuantTable, Quantity, Rescale, Sample, Table,
+    Weights, scratch_len,
 };
 use support::{
     AlignedBytes, Common, F32Spec, F32TableSpec, F32WeightsSpec, FixedSpec, Rng, TableSpec, WeightsSpec, pad,
@@ -198,11 +198,28 @@ impl Raw {
     }
 }
 
+fn field_kind(kind: FieldKind) -> Vec<u8> {
+    let pooling = |pooling| match pooling {
+        Pooling::Sum => 0,
+        Pooling::Mean => 1,
+        Pooling::SqrtN => 2,
+        Pooling::Max => 3,
+    };
+    let numbers: &[u64] = match kind {
+        FieldKind::Id { first, rows } => &[0, first.into(), rows.into()],
+        FieldKind::Dense => &[1],
+        FieldKind::Ids { first, rows } => &[2, first.into(), rows.into()],
+        FieldKind::Scaled { row } => &[3, row.into()],
+        FieldKind::Sequence { first, rows, pooling: embeddings, linear } => {
+            &[4, first.into(), rows.into(), pooling(embeddings), pooling(linear)]
+        }
+    };
+    numbers.iter().copied().flat_map(varint).collect()
+}
+
 fn common(common: &Common, layers: usize, scratch_len: usize) -> Raw {
-    let field_records = common.fields.iter().map(|field| match field.kind {
-        FieldKind::Id { rows } => [string(field.name), varint(0), varint(rows.into())].concat(),
-        FieldKind::Dense => [string(field.name), varint(1)].concat(),
-    });
+    let field_records =
+        common.fields.iter().map(|field| [string(field.name), field_kind(field.kind)].concat());
     Raw {
         arithmetic: 0,
         reserved: 0,
@@ -646,7 +663,8 @@ fn every_lie_of_a_fixed_manifest_is_refused_by_name() {
         ("max_active that sums overflow", |r| r.max_active = 65535, overflow(BiInteraction, 0)),
         ("dense_inputs", |r| r.dense_inputs = 4097, out_of_range(DenseInputs, 4097, 4096)),
         ("layers", |r| r.layers = 9, out_of_range(Layers, 9, 8)),
-        ("rows of other fields", |r| r.field_records[0][6] = 3, out_of_range(Fields, 6, 5)),
+        ("rows of the last field", |r| r.field_records[2][7] = 4, out_of_range(Fields, 6, 5)),
+        ("first row of the last field", |r| r.field_records[2][6] = 1, out_of_range(Fields, 4, 5)),
         (
             "a dense field too many",
             |r| {
@@ -937,7 +955,7 @@ fn every_lie_about_rows_of_four_bits_is_refused_by_name() {
     let mut whole = all.clone();
     whole.set_hot_rows(64);
     whole.rows = 64;
-    whole.field_records[0] = [string("user"), varint(0), varint(29)].concat();
+    whole.field_records[0] = [string("user"), varint(0), varint(0), varint(64)].concat();
     *whole.section("headers") = header(5, 2, 0).repeat(64);
     *whole.section("hot") = u32s(&[u32::MAX, 0, u32::MAX, 32]);
     *whole.section("codes") = vec![0; 64 * 20];
@@ -1019,7 +1037,7 @@ fn a_record_that_cannot_be_decoded_is_refused_at_its_offset() {
     assert_eq!(offset_of(&told(|r| r.fixed.table = vec![2])), first, "a table of a kind that does not exist");
     let third = second(&raw);
     assert_eq!(offset_of(&told(|r| r.layer_records[0].activation = varint(7))), third, "an activation");
-    let kind = told(|r| r.field_records[0][5] = 2);
+    let kind = told(|r| r.field_records[0][5] = 5);
     let layers: usize = raw
         .layer_records
         .iter()
@@ -1308,7 +1326,7 @@ fn every_lie_of_an_f32_model_is_refused_by_name() {
             ("max_active", |r| r.max_active = 0, out_of_range(MaxActive, 0, 1)),
             ("layers", |r| r.layers = 200, out_of_range(Layers, 200, 8)),
             ("scratch_len", |r| r.scratch_len = 0, out_of_range(ScratchLen, 0, 24)),
-            ("fields", |r| r.field_records[2][6] = 9, out_of_range(Fields, 11, 5)),
+            ("fields", |r| r.field_records[2][7] = 9, out_of_range(Fields, 11, 5)),
         ],
     );
     assert_refused(

@@ -1,12 +1,14 @@
 //! Properties of `score`: algebra, an independent evaluation in f64, and every refusal.
 #![expect(clippy::cast_possible_wrap, reason = "the models of the tests are small")]
+#![expect(clippy::cast_possible_truncation, reason = "the models of the tests are small")]
 
 #[expect(clippy::allow_attributes, reason = "each test binary uses another part of the module")]
 #[allow(dead_code, reason = "each test binary uses another part of the module")]
 mod support;
 
 use embedded_nfm::{
-    Activation, F32Model, Libm, Link, Model, Prediction, Q16, Q31, Rescale, Sample, SampleBuf, ScoreError,
+    Activation, F32Model, Libm, Link, Model, Pooling, Prediction, Q16, Q31, Rescale, Sample, SampleBuf,
+    ScoreError, Sequence,
 };
 use support::{
     Codes, F32Spec, F32TableSpec, F32WeightsSpec, FixedSpec, Rng, RowSpec, TableSpec, WeightsSpec, pad,
@@ -109,6 +111,122 @@ fn a_value_of_one_is_no_value() {
         let with = score_f32(&model, &Sample::new(&[1, 4]).with_values(&[1.0, 1.0]).with_dense(&[1.0]));
         let without = score_f32(&model, &Sample::new(&[1, 4]).with_dense(&[1.0]));
         assert_eq!(with.map(f32::to_bits), without.map(f32::to_bits));
+    }
+}
+
+/// Runs of a sample's entries, some empty, with entries of none between them.
+fn draw_sequences(rng: &mut Rng, active: usize) -> Vec<Sequence> {
+    let poolings = [Pooling::Sum, Pooling::Mean, Pooling::SqrtN, Pooling::Max];
+    let (mut sequences, mut at) = (Vec::new(), 0_usize);
+    while at < active {
+        let start: usize = rng.int(at as i64, active as i64);
+        let len: usize = rng.int(0, (active - start) as i64);
+        let (pooling, linear) = (poolings[rng.int::<usize>(0, 3)], poolings[rng.int::<usize>(0, 3)]);
+        sequences.push(Sequence { start: start as u16, len: len as u16, pooling, linear });
+        at = start + len.max(1);
+    }
+    sequences
+}
+
+/// Numbers of a group, pooled as the format's document says; the factors come from f64.
+fn pool(numbers: &[i64], pooling: Pooling) -> i64 {
+    let n = numbers.len() as f64;
+    let factor = match pooling {
+        Pooling::Max => return numbers.iter().copied().max().unwrap_or(0),
+        Pooling::Mean if n > 1.0 => (65536.0 / n + 0.5).floor(),
+        Pooling::SqrtN if n > 1.0 => (4_294_967_295.0 / n).floor().sqrt().floor(),
+        Pooling::Sum | Pooling::Mean | Pooling::SqrtN => 65536.0,
+    };
+    (numbers.iter().sum::<i64>() * factor as i64 + (1 << 15)) >> 16
+}
+
+/// Every group against every other, in 64 bits, by the document.
+#[test]
+fn sequences_are_pooled_before_they_interact() {
+    let mut rng = Rng::from_env();
+    for spec in [tiny(), small(), wide(), small_i4(), wide_i4()].map(factorization_machine) {
+        let model = spec.model().unwrap();
+        for round in 0..300 {
+            let active: usize = rng.int(0, i64::from(spec.common.max_active));
+            let (ids, values, dense) = draw(&mut rng, &spec, active);
+            let dense = vec![Q16::default(); dense.len()];
+            let sequences = draw_sequences(&mut rng, active);
+            let values = (round % 2 == 0).then_some(values);
+            let x = |i: usize| values.as_ref().map_or(1 << 16, |values| i64::from(values[i].to_bits()));
+            let times = |number: i64, i: usize| (number * x(i) + (1 << 15)) >> 16;
+
+            // Entries of no sequence are groups of one.
+            let mut groups: Vec<(std::ops::Range<usize>, Pooling, Pooling)> = Vec::new();
+            for sequence in &sequences {
+                let end = groups.last().map_or(0, |(run, ..)| run.end);
+                let start = usize::from(sequence.start);
+                groups.extend((end..start).map(|i| (i..i + 1, Pooling::Sum, Pooling::Sum)));
+                groups.push((start..start + usize::from(sequence.len), sequence.pooling, sequence.linear));
+            }
+            let end = groups.last().map_or(0, |(run, ..)| run.end);
+            groups.extend((end..active).map(|i| (i..i + 1, Pooling::Sum, Pooling::Sum)));
+
+            let z = (0..usize::from(spec.common.dim)).map(|lane| {
+                let e = |(run, pooling, _): &(std::ops::Range<usize>, Pooling, Pooling)| {
+                    let e: Vec<i64> = run
+                        .clone()
+                        .map(|i| {
+                            times(spec.table.embedding(ids[i] as usize, spec.common.lanes(), lane).into(), i)
+                        })
+                        .collect();
+                    pool(&e, *pooling)
+                };
+                let e: Vec<i64> = groups.iter().map(e).collect();
+                let pairs = (0..e.len()).flat_map(|i| (0..i).map(move |j| (i, j)));
+                let sum: i64 = pairs.map(|(i, j)| e[i] * e[j]).sum();
+                let max = i64::from(spec.max);
+                ((sum + ((1 << spec.shift) >> 1)) >> spec.shift).clamp(-max, max)
+            });
+            let deep: i64 = z.zip(&spec.head).map(|(z, p)| z * i64::from(*p)).sum();
+            let first: i64 = groups
+                .iter()
+                .map(|(run, _, linear)| {
+                    let w: Vec<i64> =
+                        run.clone().map(|i| times(spec.table.header(ids[i] as usize).0.into(), i)).collect();
+                    pool(&w, *linear)
+                })
+                .sum();
+            let rescale = |number: i64, r: Rescale| {
+                (number * i64::from(r.multiplier) + ((1 << r.shift) >> 1)) >> r.shift
+            };
+            let want = rescale(deep, spec.head_scale) + rescale(first, spec.linear_scale);
+
+            let mut sample = Sample::new(&ids).with_dense(&dense);
+            if let Some(values) = &values {
+                sample = sample.with_values(values);
+            }
+            let score = |sequences: &[Sequence]| {
+                model.score_sequences(&sample, sequences, &mut vec![0x5a5a; model.scratch_len()])
+            };
+            let got = i64::from(score(&sequences).unwrap().to_bits());
+            assert_eq!(got, want + i64::from(spec.bias.to_bits()), "{groups:?}");
+            assert_eq!(score(&[]), model.score(&sample, &mut vec![0x5a5a; model.scratch_len()]));
+        }
+    }
+}
+
+#[test]
+fn a_sequence_beyond_the_entries_is_refused() {
+    let model_spec = tiny();
+    let model = model_spec.model().unwrap();
+    let at = |start, len| Sequence { start, len, pooling: Pooling::Sum, linear: Pooling::Sum };
+    let score = |sequences: &[Sequence]| {
+        model.score_sequences(&Sample::new(&[0, 3]), sequences, &mut vec![0; model.scratch_len()])
+    };
+    assert!(score(&[at(0, 1), at(1, 1), at(2, 0)]).is_ok());
+    for (sequences, position) in [
+        (&[at(0, 3)][..], 0),
+        (&[at(2, 1)], 0),
+        (&[at(0, 2), at(1, 1)], 1),
+        (&[at(1, 1), at(0, 1)], 1),
+        (&[at(u16::MAX, u16::MAX)], 0),
+    ] {
+        assert_eq!(score(sequences), Err(ScoreError::SequenceRange { position }), "{sequences:?}");
     }
 }
 

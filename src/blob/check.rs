@@ -272,7 +272,7 @@ fn nibble_table_lengths(verdict: &mut Verdict, info: &Info<'_>, table: &NibbleTa
     );
 }
 
-/// Dimensions, and that the fields add up to them.
+/// Dimensions, and that the fields end with them.
 #[inline(never)]
 fn shape(verdict: &mut Verdict, info: &Info<'_>, dense_inputs: usize) {
     verdict.at_least_one(Quantity::Rows, info.rows);
@@ -483,7 +483,7 @@ mod tests {
     fn a_rows_place_has_31_bits() {
         // Two lanes pad to four: 2²⁹ − 1 rows have 2³¹ − 4 elements, and one more has 2³¹.
         for (rows, legal) in [((1 << 29) - 1, true), (1 << 29, false), (u32::MAX >> 1, false)] {
-            let fields = [Field { name: "id", kind: FieldKind::Id { rows } }];
+            let fields = [Field { name: "id", kind: FieldKind::Id { first: 0, rows } }];
             let info = Info { name: "", rows, dim: 2, max_active: 1, fields: Fields::Listed(&fields) };
             let mut verdict = Verdict::default();
             shape(&mut verdict, &info, 0);

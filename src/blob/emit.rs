@@ -280,15 +280,14 @@ fn narrow<T: TryFrom<usize> + Into<u32>>(len: usize, what: Quantity) -> Result<T
     })
 }
 
-/// How many fields there are, and the rows, saturated, and dense inputs that they add up to.
+/// How many fields there are, where the last of their rows ends, saturated, and how many dense inputs are among them.
 pub(super) fn field_totals(info: &Info<'_>) -> (usize, u32, usize) {
     let (mut fields, mut rows, mut dense) = (0, 0_u32, 0);
     for field in info.fields.iter() {
         fields += 1;
-        match field.kind {
-            FieldKind::Id { rows: more } => rows = rows.saturating_add(more),
-            FieldKind::Dense => dense += 1,
-        }
+        dense += usize::from(field.kind == FieldKind::Dense);
+        let (first, more) = field.kind.rows();
+        rows = rows.max(first.saturating_add(more));
     }
     (fields, rows, dense)
 }

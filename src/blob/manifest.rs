@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::{
     Q16, Rescale,
     link::Link,
-    model::{Activation, Field, FieldKind},
+    model::{Activation, Field, FieldKind, Pooling},
 };
 
 /// Takes numbers, as postcard writes them, from the start of some bytes.
@@ -132,6 +132,16 @@ impl<'a> Decoder<'a> {
         }
     }
 
+    fn pooling(&mut self) -> Pooling {
+        match self.u32() {
+            0 => Pooling::Sum,
+            1 => Pooling::Mean,
+            2 => Pooling::SqrtN,
+            3 => Pooling::Max,
+            _ => self.no_variant(Pooling::Sum),
+        }
+    }
+
     /// The fixed path's table: how it is stored.
     fn table(&mut self) -> TableEncoding {
         match self.u32() {
@@ -153,8 +163,16 @@ impl<'a> Record<'a> for Field<'a> {
     fn decode(decoder: &mut Decoder<'a>) -> Self {
         let name = decoder.str();
         let kind = match decoder.u32() {
-            0 => FieldKind::Id { rows: decoder.u32() },
+            0 => FieldKind::Id { first: decoder.u32(), rows: decoder.u32() },
             1 => FieldKind::Dense,
+            2 => FieldKind::Ids { first: decoder.u32(), rows: decoder.u32() },
+            3 => FieldKind::Scaled { row: decoder.u32() },
+            4 => FieldKind::Sequence {
+                first: decoder.u32(),
+                rows: decoder.u32(),
+                pooling: decoder.pooling(),
+                linear: decoder.pooling(),
+            },
             _ => decoder.no_variant(FieldKind::Dense),
         };
         Self { name, kind }

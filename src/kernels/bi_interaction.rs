@@ -1,13 +1,51 @@
 //! The Bi-Interaction pooling of embedding codes.
 
 use super::{LANES_TOGETHER, rolled};
-use crate::{Q16, kernels::arch};
+use crate::{
+    Q16,
+    kernels::arch,
+    model::{QuantTable, header_linear, header_multiplier},
+};
 
 /// One active entry: where its row starts in the codes, and what the codes are multiplied with.
 ///
 /// The gain is the row multiplier; in a sample with values it is row multiplier · value in [`Q16`]. Words after these are the
 /// kernel's own.
 pub(crate) type Term = [u32; arch::TERM_WORDS];
+
+/// [`terms`] and then [`bi_interaction`], in instructions written for this core; `None` where there are none, or an id is no row.
+///
+/// `words` has room for the terms.
+#[inline(always)]
+pub(crate) fn bi_interaction_of_ids(
+    table: &QuantTable<'_>,
+    ids: &[u32],
+    words: &mut [u32],
+    max_embedding: u16,
+    shift: u8,
+    max: u16,
+    z: &mut [i16],
+) -> Option<i32> {
+    arch::bi_interaction_of_ids(table, ids, words, max_embedding, shift, max, z)
+}
+
+/// Writes the terms of ids, each without value, and gives the sum of their first-order codes; `None` when an id is no row.
+///
+/// # Ranges
+///
+/// `rows · lanes < 2³¹`, by `parse`.
+#[inline(never)]
+pub(crate) fn terms(headers: &[u16], ids: &[u32], lanes: u32, terms: &mut [Term]) -> Option<i32> {
+    let mut sum = 0_i32;
+    for (&id, term) in ids.iter().zip(terms) {
+        rolled();
+        let header = *headers.get(id as usize)?;
+        sum += header_linear(header);
+        let [start, gain, ..] = term;
+        (*start, *gain) = (id.wrapping_mul(lanes), header_multiplier(header).cast_unsigned());
+    }
+    Some(sum)
+}
 
 /// Pools the active rows: `z[k] = clamp((Σ_{i<j} e[i, k] · e[j, k] + half) >> shift, ±max)`, with
 /// `e[i, k] = gain[i] · codes[i, k]` and `half = 2^shift / 2`.
@@ -18,29 +56,14 @@ pub(crate) type Term = [u32; arch::TERM_WORDS];
 ///
 /// # Shapes
 ///
-/// `z` is `[lanes]`, a multiple of four; a term's row is as long, in `codes`. Gains are at most `max_multiplier`.
+/// `z` is `[lanes]`, a multiple of four; a term's row is as long, in `codes`.
 ///
 /// # Ranges
 ///
 /// Accumulates in `i32`: exact while `N(N−1)/2 · E² + half < 2³¹` for `N` terms with `|e| ≤ E`, which `parse` enforces from
 /// `max_active`, `max_embedding` and `max_value`.
-#[inline(always)]
-pub(crate) fn bi_interaction(
-    codes: &[i8],
-    terms: &mut [Term],
-    max_multiplier: u8,
-    shift: u8,
-    max: u16,
-    z: &mut [i16],
-) {
-    if arch::bi_interaction(codes, terms, max_multiplier, shift, max, z).is_none() {
-        portable(codes, terms, shift, max, z);
-    }
-}
-
-/// [`bi_interaction`] on any core.
 #[inline(never)]
-fn portable(codes: &[i8], terms: &[Term], shift: u8, max: u16, z: &mut [i16]) {
+pub(crate) fn bi_interaction(codes: &[i8], terms: &[Term], shift: u8, max: u16, z: &mut [i16]) {
     let (blocks, rest) = z.as_chunks_mut::<LANES_TOGETHER>();
     let first = blocks.len() * LANES_TOGETHER;
     for (b, out) in blocks.iter_mut().enumerate() {
@@ -57,6 +80,7 @@ fn portable(codes: &[i8], terms: &[Term], shift: u8, max: u16, z: &mut [i16]) {
 #[inline(never)]
 pub(crate) fn bi_interaction_of_values(codes: &[i8], terms: &[Term], shift: u8, max: u16, z: &mut [i16]) {
     for (lane, z) in z.iter_mut().enumerate() {
+        rolled();
         let (mut sum, mut pairs) = (0_i32, (1_i32 << shift) >> 1);
         for &[start, gain, ..] in terms {
             rolled();

@@ -9,6 +9,7 @@ pub(crate) mod dense;
 pub(crate) mod exp;
 pub(crate) mod float;
 pub(crate) mod nibbles;
+pub(crate) mod sequences;
 
 /// Lanes that the portable pooling keeps in registers together.
 #[cfg(target_pointer_width = "32")]

@@ -1,7 +1,10 @@
 //! The Bi-Interaction pooling of 4-bit rows, and of 8-bit rows among them.
 
-use super::{bi_interaction::clamp, rolled};
-use crate::Q16;
+use super::{arch, bi_interaction::clamp, rolled};
+use crate::{
+    Q16,
+    model::{NibbleTable, Place, nibble_header_parts},
+};
 
 /// One active entry: where its row starts, and the gain and offset of its codes.
 ///
@@ -15,6 +18,53 @@ pub(crate) const TERM_WORDS: usize = 3;
 /// The bit of a term's start that says that the row is one of nibbles.
 pub(crate) const NIBBLES: u32 = 1 << 31;
 
+/// The first-order code and the term of a row, without value; `None` when `id` is none.
+#[inline(always)]
+pub(crate) fn term(table: &NibbleTable<'_>, id: u32, lanes: u32) -> Option<(i32, NibbleTerm)> {
+    let (linear, gain, offset) = nibble_header_parts(*table.headers.get(id as usize)?);
+    let start = match table.place(id) {
+        Place::Hot(row) => row.wrapping_mul(lanes),
+        Place::Other(row) => row.wrapping_mul(lanes.div_ceil(8)) | NIBBLES,
+    };
+    Some((linear, [start, gain.cast_unsigned(), offset.cast_unsigned()]))
+}
+
+/// Writes the terms of ids, each without value, and gives the sum of their first-order codes; `None` when an id is no row.
+#[cfg(any(nfm_kernels = "armv6m", nfm_kernels = "armv7m", nfm_kernels = "riscv32"))]
+#[inline(never)]
+pub(super) fn terms(
+    table: &NibbleTable<'_>,
+    ids: &[u32],
+    lanes: u32,
+    terms: &mut [NibbleTerm],
+) -> Option<i32> {
+    let mut sum = 0;
+    for (&id, place) in ids.iter().zip(terms) {
+        rolled();
+        let (linear, term) = self::term(table, id, lanes)?;
+        sum += linear;
+        *place = term;
+    }
+    Some(sum)
+}
+
+/// The pooling of ids without values, in instructions written for this core, and the sum of their first-order codes; `None` where
+/// there are none, or an id is no row.
+///
+/// `words` has room for the terms. What comes of codes that are padding is not defined.
+#[inline(always)]
+pub(crate) fn bi_interaction_of_ids(
+    table: &NibbleTable<'_>,
+    ids: &[u32],
+    words: &mut [u32],
+    max_embedding: u16,
+    shift: u8,
+    max: u16,
+    z: &mut [i16],
+) -> Option<i32> {
+    arch::bi_interaction_of_nibble_ids(table, ids, words, max_embedding, shift, max, z)
+}
+
 /// As [`bi_interaction`](super::bi_interaction::bi_interaction) with `e[i, k] = gain[i] · codes[i, k] + offset[i]`, rounded
 /// (ties up) when `values` says that both have 16 fraction bits.
 ///
@@ -25,6 +75,7 @@ pub(crate) const NIBBLES: u32 = 1 << 31;
 /// # Ranges
 ///
 /// As there; and `|gain · code + offset| + 2¹⁵ < 2³¹` with values.
+#[inline(never)]
 pub(crate) fn bi_interaction(
     codes: &[i8],
     nibbles: &[u32],
@@ -34,12 +85,15 @@ pub(crate) fn bi_interaction(
     max: u16,
     z: &mut [i16],
 ) {
+    // One loop for both: a shift costs less than a second copy.
+    let (half, fraction) = if values { (1 << 15, Q16::FRACTION_BITS) } else { (0, 0) };
     for (lane, z) in z.iter_mut().enumerate() {
+        rolled();
         let (mut sum, mut pairs) = (0_i32, (1_i32 << shift) >> 1);
         for &[start, gain, offset] in terms {
             rolled();
             let e = code(codes, nibbles, start, lane) * gain.cast_signed() + offset.cast_signed();
-            let e = if values { (e + (1 << 15)) >> Q16::FRACTION_BITS } else { e };
+            let e = (e + half) >> fraction;
             pairs += e * sum;
             sum += e;
         }
@@ -49,7 +103,7 @@ pub(crate) fn bi_interaction(
 
 /// The code of one lane.
 #[inline(always)]
-fn code(codes: &[i8], nibbles: &[u32], start: u32, lane: usize) -> i32 {
+pub(super) fn code(codes: &[i8], nibbles: &[u32], start: u32, lane: usize) -> i32 {
     if start & NIBBLES == 0 {
         return codes.get(start as usize + lane).copied().map_or(0, i32::from);
     }

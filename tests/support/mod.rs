@@ -3,8 +3,8 @@
 
 use embedded_nfm::{
     Activation, DenseInput, DenseInputs, EmitError, F32Layer, F32Model, F32Parts, F32Table, F32Weights,
-    Field, FieldKind, Fields, FixedLayer, FixedParts, Info, Link, Model, NibbleTable, ParseError, Q16,
-    QuantTable, Rescale, Table, Weights, nibble_header, row_header,
+    Field, FieldKind, Fields, FixedLayer, FixedParts, Info, Link, Model, NibbleTable, ParseError, Pooling,
+    Q16, QuantTable, Rescale, Table, Weights, nibble_header, row_header,
 };
 
 /// Marsaglia's xorshift64*.
@@ -84,10 +84,8 @@ pub(crate) struct Common {
 
 impl Common {
     pub(crate) fn rows(&self) -> usize {
-        self.fields
-            .iter()
-            .map(|field| if let FieldKind::Id { rows } = field.kind { rows as usize } else { 0 })
-            .sum()
+        let end = |field: &Field<'_>| field.kind.rows().0 + field.kind.rows().1;
+        self.fields.iter().map(end).max().unwrap_or_default() as usize
     }
 
     pub(crate) fn dense(&self) -> usize {
@@ -113,8 +111,12 @@ impl Common {
     }
 }
 
-pub(crate) fn id(name: &'static str, rows: u32) -> Field<'static> {
-    Field { name, kind: FieldKind::Id { rows } }
+pub(crate) fn field(name: &'static str, kind: FieldKind) -> Field<'static> {
+    Field { name, kind }
+}
+
+pub(crate) fn id(name: &'static str, first: u32, rows: u32) -> Field<'static> {
+    Field { name, kind: FieldKind::Id { first, rows } }
 }
 
 pub(crate) fn dense(name: &'static str) -> Field<'static> {
@@ -485,7 +487,12 @@ pub(crate) const TINY_CODES: [[i8; 4]; 4] =
 /// The smallest model of the goldens: two id fields, four rows of four lanes, one hidden layer.
 pub(crate) fn tiny() -> FixedSpec {
     FixedSpec {
-        common: Common { name: "tiny", dim: 4, max_active: 2, fields: vec![id("user", 2), id("item", 2)] },
+        common: Common {
+            name: "tiny",
+            dim: 4,
+            max_active: 2,
+            fields: vec![id("user", 0, 2), id("item", 2, 2)],
+        },
         max_value: Q16::ONE,
         max_embedding: 384,
         table: TableSpec::I8 {
@@ -560,7 +567,12 @@ pub(crate) fn tiny_f32() -> F32Spec {
 }
 
 fn small_common() -> Common {
-    Common { name: "small", dim: 6, max_active: 3, fields: vec![id("user", 2), dense("age"), id("item", 3)] }
+    Common {
+        name: "small",
+        dim: 6,
+        max_active: 3,
+        fields: vec![id("user", 0, 2), dense("ages"), id("item", 2, 3)],
+    }
 }
 
 fn zero_padding<T: Copy + Default>(matrix: &mut [T], columns: usize, used: usize) {
@@ -702,13 +714,21 @@ pub(crate) fn wide_i4() -> FixedSpec {
 
 fn wide_of(name: &'static str, dim: u16, folds: [u16; 7]) -> FixedSpec {
     let fields = vec![
-        id("user", 25),
+        id("user", 0, 25),
         dense("age"),
-        id("item", 20),
+        id("item", 25, 20),
         dense("price"),
-        id("genre", 12),
+        field(
+            "genres",
+            FieldKind::Sequence { first: 45, rows: 12, pooling: Pooling::Mean, linear: Pooling::Sum },
+        ),
         dense("hour"),
-        id("device", 3),
+        field("tags", FieldKind::Ids { first: 45, rows: 12 }),
+        field(
+            "device",
+            FieldKind::Sequence { first: 57, rows: 2, pooling: Pooling::Max, linear: Pooling::SqrtN },
+        ),
+        field("weight", FieldKind::Scaled { row: 59 }),
     ];
     let common = Common { name, dim, max_active: 12, fields };
     let mut rng = Rng::new(2017);

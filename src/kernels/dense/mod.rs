@@ -46,6 +46,20 @@ pub(crate) fn dense(layer: &FixedLayer<'_>, x: &[i16], y: &mut [i16]) {
     y.get_mut(layer.out.into()..).unwrap_or_default().fill(0);
 }
 
+/// [`dense`] and then [`dot`] with `head`, `[out]`; what is in `y` after it is not defined.
+pub(crate) fn dense_dot(layer: &FixedLayer<'_>, x: &[i16], y: &mut [i16], head: &[i16]) -> i32 {
+    // What the padding's weights give is no output.
+    let padding = head.get(layer.out.into()..).unwrap_or_default();
+    if matches!(layer.activation, Activation::Relu)
+        && padding.iter().all(|&weight| weight == 0)
+        && let Some(sum) = arch::dense_relu_dot(layer, x, head)
+    {
+        return sum;
+    }
+    dense(layer, x, y);
+    dot(head, y)
+}
+
 /// [`dense`] on any core, without the padding.
 #[inline(never)]
 fn portable(layer: &FixedLayer<'_>, x: &[i16], y: &mut [i16]) {

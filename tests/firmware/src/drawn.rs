@@ -136,7 +136,10 @@ impl Drawn {
                 rows: ROWS as u32,
                 dim: lanes as u16,
                 max_active: active as u16,
-                fields: Fields::Listed(&[Field { name: "id", kind: FieldKind::Id { rows: ROWS as u32 } }]),
+                fields: Fields::Listed(&[Field {
+                    name: "id",
+                    kind: FieldKind::Id { first: 0, rows: ROWS as u32 },
+                }]),
             },
             max_value: Q16::ONE,
             max_embedding: 128 * multiplier as u16,

@@ -54,6 +54,7 @@ core::arch::global_asm!(
 );
 
 pub mod drawn;
+pub mod measure;
 
 /// The models that lie in the `size-*` images.
 pub mod models {

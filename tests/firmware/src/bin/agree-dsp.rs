@@ -142,7 +142,7 @@ fn agree(drawn: &mut Drawn, random: &mut Random) -> Result<Option<usize>, ()> {
         slopes: &[],
         multipliers: &[],
     };
-    let fields = [Field { name: "f", kind: FieldKind::Id { rows: ROWS as u32 } }];
+    let fields = [Field { name: "f", kind: FieldKind::Id { first: 0, rows: ROWS as u32 } }];
     let identity = Rescale { multiplier: 1, shift: 0 };
     let parts = FixedParts {
         info: Info {

@@ -5,37 +5,22 @@
 #![no_std]
 #![no_main]
 
-use core::{arch::asm, ffi::CStr, panic::PanicInfo};
+use core::panic::PanicInfo;
 
 #[cfg(target_abi = "eabihf")]
 use embedded_nfm::F32Model;
 use embedded_nfm::{Arithmetic, Model, ParseError, Q16, Sample, ScoreError};
-use firmware as _;
-use semihosting::{
-    eprintln,
-    fs::File,
-    io::{self, Read},
-    println,
-    process::exit,
-};
+use firmware::measure::{Buffer, calibrate, measure, read};
+use semihosting::{eprintln, println, process::exit};
 
 /// The most entries, and the most dense inputs, of a row.
 const MAX_ENTRIES: usize = 64;
 /// Bytes of scratch.
 const SCRATCH: usize = 16 << 10;
-/// What the unused stack holds.
-const PAINT: u32 = 0xA5C3_965A;
-
-#[repr(C, align(16))]
-struct Buffer<const N: usize>([u8; N]);
 
 static mut BLOB: Buffer<{ 3 << 20 }> = Buffer([0; 3 << 20]);
 static mut ROWS: Buffer<{ 64 << 10 }> = Buffer([0; 64 << 10]);
 static mut SCRATCH_WORDS: Buffer<SCRATCH> = Buffer([0; SCRATCH]);
-
-unsafe extern "C" {
-    static mut _stack_limit: u32;
-}
 
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
@@ -60,26 +45,12 @@ fn run() -> Result<(), &'static str> {
     let blob = read(c"model.nfm", blob).map_err(|_| "model.nfm cannot be read")?;
     let rows = read(c"rows.bin", rows).map_err(|_| "rows.bin cannot be read")?;
     let (words, _) = rows.as_chunks::<4>();
-    measure(empty as *const (), [0; 4]);
-    measure(three_nops as *const (), [0; 4]);
+    calibrate();
     match Arithmetic::of(blob) {
         Some(Arithmetic::Fixed) => bench::<Model<'_>>(blob, words),
         #[cfg(target_abi = "eabihf")]
         Some(Arithmetic::F32) => bench::<F32Model<'_>>(blob, words),
         _ => Err("this image cannot score that model"),
-    }
-}
-
-/// The whole file.
-fn read<'b>(path: &CStr, buffer: &'b mut [u8]) -> io::Result<&'b [u8]> {
-    let mut file = File::open(path)?;
-    let mut len = 0;
-    loop {
-        let rest = buffer.get_mut(len..).unwrap_or_default();
-        match file.read(rest)? {
-            0 => return Ok(buffer.get(..len).unwrap_or_default()),
-            read => len += read,
-        }
     }
 }
 
@@ -166,13 +137,6 @@ impl Path for F32Model<'static> {
     }
 }
 
-extern "C" fn empty() {}
-
-extern "C" fn three_nops() {
-    // SAFETY: does nothing.
-    unsafe { asm!("nop", "nop", "nop", options(nomem, nostack, preserves_flags)) };
-}
-
 extern "C" fn parse<M: Path>(blob: &&'static [u8], model: &mut Result<M, ParseError>) {
     *model = M::parse(blob);
 }
@@ -221,54 +185,4 @@ fn fill<'w, T>(to: &mut [T], words: &'w [[u8; 4]], read: fn(i32) -> T) -> Option
     let (words, rest) = words.split_at_checked(to.len())?;
     to.iter_mut().zip(words).for_each(|(to, word)| *to = read(i32::from_le_bytes(*word)));
     Some(rest)
-}
-
-/// Calls a function of up to four addresses as a counted region, and gives how many bytes of stack it wrote to.
-fn measure(function: *const (), arguments: [usize; 4]) -> usize {
-    let limit = &raw mut _stack_limit;
-    let words = (stack_pointer() - limit.addr()) / 4;
-    for word in 0..words {
-        // SAFETY: below the stack pointer and within the stack; these cores have no red zone, and no interrupt is enabled.
-        unsafe { limit.add(word).write_volatile(PAINT) };
-    }
-    // SAFETY: `function` has the C ABI, and callers give the addresses that its parameters ask for.
-    unsafe { call(function, arguments) };
-    // SAFETY: as above.
-    let painted = |word: &usize| unsafe { limit.add(*word).read_volatile() } == PAINT;
-    (words - (0..words).take_while(painted).count()) * 4
-}
-
-#[inline(always)]
-fn stack_pointer() -> usize {
-    let pointer: usize;
-    // SAFETY: reads a register.
-    unsafe {
-        #[cfg(target_arch = "arm")]
-        asm!("mov {}, sp", out(reg) pointer, options(nomem, nostack, preserves_flags));
-        #[cfg(target_arch = "riscv32")]
-        asm!("mv {}, sp", out(reg) pointer, options(nomem, nostack, preserves_flags));
-    }
-    pointer
-}
-
-/// A call between the plugin's markers, so that the compiler can move nothing between them.
-///
-/// # Safety
-///
-/// `function` must have the C ABI and parameters that are addresses of what `arguments` point to.
-#[inline(always)]
-unsafe fn call(function: *const (), [a, b, c, d]: [usize; 4]) {
-    // SAFETY: by this function's own contract.
-    unsafe {
-        #[cfg(target_arch = "arm")]
-        asm!(
-            "mov r9, r9", "blx {}", "mov r10, r10",
-            in(reg) function, in("r0") a, in("r1") b, in("r2") c, in("r3") d, clobber_abi("C"),
-        );
-        #[cfg(target_arch = "riscv32")]
-        asm!(
-            "slti x0, x0, 1", "jalr ra, 0({})", "slti x0, x0, 2",
-            in(reg) function, in("a0") a, in("a1") b, in("a2") c, in("a3") d, clobber_abi("C"),
-        );
-    }
 }
