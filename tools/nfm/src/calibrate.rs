@@ -4,6 +4,7 @@ use crate::{
     float_model::{Activation, FloatModel},
     fold::Folded,
     rows::Row,
+    schema::{FieldKind, Pooling},
 };
 
 /// The largest magnitude of every quantity between the stages.
@@ -32,13 +33,12 @@ pub const DENSE_BOUND: f64 = 16.0;
 
 /// Largest magnitudes that any legal row can give, by the weights alone.
 ///
-/// A lane of z is at most the sum of M · M′ over pairs of tables, with M the largest |x v| of the lane in a table, for
-/// a model that takes one entry of every table; for any other, N(N−1)/2 · M², because all N entries may come from one
-/// table. A layer's sum is at most |b| + Σ |w| · bound of its input. Only the dense inputs have no bound by the weights: theirs is [`DENSE_BOUND`].
+/// A lane of z is at most the sum of M · M′ over pairs of fields, with M the largest term of the lane in a field, for
+/// a model whose fields bound their entries; for any other, N(N−1)/2 · M² with M over all rows, because all N entries may
+/// come from one field. A layer's sum is at most |b| + Σ |w| · bound of its input. Only the dense inputs have no bound by the weights: theirs is [`DENSE_BOUND`].
 #[must_use]
 pub fn bounds(model: &FloatModel, folded: &Folded) -> Ranges {
-    let tables: Vec<(usize, usize)> = model.tables().collect();
-    let z: Vec<f64> = (0..model.dim).map(|lane| z_bound(model, &tables, lane)).collect();
+    let z: Vec<f64> = (0..model.dim).map(|lane| z_bound(model, lane)).collect();
     let dense = vec![DENSE_BOUND; model.dense_linear.len()];
     let mut input: Vec<f64> = z.iter().chain(&dense).copied().collect();
     let mut sums = Vec::new();
@@ -54,19 +54,53 @@ pub fn bounds(model: &FloatModel, folded: &Folded) -> Ranges {
     Ranges { z, dense, sums, score: None, active: 0, value: 0.0, counts: Vec::new(), rows: 0 }
 }
 
-fn z_bound(model: &FloatModel, tables: &[(usize, usize)], lane: usize) -> f64 {
-    let largest = |&(first, rows): &(usize, usize)| {
+fn z_bound(model: &FloatModel, lane: usize) -> f64 {
+    let largest = |first: usize, rows: usize| {
         let rows = model.embeddings[first * model.dim..(first + rows) * model.dim].chunks_exact(model.dim);
-        rows.map(|row| f64::from(row[lane].abs())).fold(0.0, f64::max) * model.max_value
+        rows.map(|row| f64::from(row[lane].abs())).fold(0.0, f64::max)
     };
-    if model.one_per_field && tables.len() == usize::from(model.max_active) {
-        let (sum, squares) =
-            tables.iter().map(largest).fold((0.0, 0.0), |(sum, squares), m| (sum + m, squares + m * m));
-        return 0.5 * (sum * sum - squares);
-    }
-    let active = f64::from(model.max_active);
-    let all = largest(&(0, model.rows()));
-    0.5 * active * (active - 1.0) * all * all
+    let Some(factors) = factors(model) else {
+        let active = f64::from(model.max_active);
+        let all = largest(0, model.rows()) * model.max_value;
+        return 0.5 * active * (active - 1.0) * all * all;
+    };
+    let terms = model.fields.iter().zip(factors);
+    let terms =
+        terms.map(|(field, factor)| factor * largest(field.first as usize, field.kind.rows() as usize));
+    let (sum, squares) = terms.fold((0.0, 0.0), |(sum, squares), e| (sum + e, squares + e * e));
+    0.5 * (sum * sum - squares)
+}
+
+/// How much larger than an embedding a field's term can be; `None` when entries are not bound to fields.
+fn factors(model: &FloatModel) -> Option<Vec<f64>> {
+    let mut active = 0;
+    let factors: Option<Vec<f64>> = model
+        .fields
+        .iter()
+        .map(|field| match field.kind {
+            FieldKind::Dense => Some(0.0),
+            FieldKind::Id { .. } => {
+                active += 1;
+                Some(1.0)
+            }
+            FieldKind::Scaled => {
+                active += 1;
+                Some(model.max_value)
+            }
+            FieldKind::Ids { .. } => None,
+            FieldKind::Sequence(sequence) => {
+                let len = sequence.max_len?;
+                active += len;
+                let factor = match sequence.pooling {
+                    Pooling::Sum => f64::from(len),
+                    Pooling::SqrtN => f64::from(len).sqrt(),
+                    Pooling::Mean | Pooling::Max => 1.0,
+                };
+                Some(factor * model.max_value)
+            }
+        })
+        .collect();
+    factors.filter(|_| active == model.max_active)
 }
 
 /// The largest |f(x)| for |x| ≤ `bound`.
@@ -140,18 +174,19 @@ mod tests {
     use crate::{
         float_model::{Dense, Link, Stage},
         fold::fold,
-        schema::{Field, FieldKind},
+        schema::{Field, lay_out},
     };
 
     /// Tables [[2], [−1]] and [[3]].
     fn model() -> FloatModel {
-        let field = |rows| Field { name: format!("f{rows}"), kind: FieldKind::Id { rows } };
+        let field = |rows| Field::new(format!("f{rows}"), FieldKind::Id { rows });
+        let mut fields = vec![field(2), field(1)];
+        lay_out(&mut fields).unwrap();
         FloatModel {
             dialect: "test",
-            fields: vec![field(2), field(1)],
+            fields,
             max_active: 2,
             max_value: 1.0,
-            one_per_field: true,
             bias: 0.0,
             linear: vec![0.0; 3],
             dense_linear: vec![],
@@ -179,11 +214,12 @@ mod tests {
         // One of each table: 2 · 3. The layer: 1 + 0.5 · 6.
         let ranges = bounds(&model, &fold(&model));
         assert!(close(ranges.z[0], 6.0) && close(ranges.sums[0][0], 4.0), "{ranges:?}");
+        model.fields[1].kind = FieldKind::Scaled;
         model.max_value = 2.0;
-        assert!(close(z(&model), 24.0));
+        assert!(close(z(&model), 12.0));
         // Any two: 3 · 3. Any three: three pairs of them.
         model.max_value = 1.0;
-        model.one_per_field = false;
+        model.fields[0].kind = FieldKind::Ids { rows: 2 };
         assert!(close(z(&model), 9.0));
         model.max_active = 3;
         assert!(close(z(&model), 27.0));

@@ -5,8 +5,8 @@
 
 use crate::{
     error::{Error, Result},
-    rows::Row,
-    schema::{Field, FieldKind, Task, dense_inputs, total_rows},
+    rows::{Row, Run},
+    schema::{Field, FieldKind, Pooling, Task, dense_inputs, total_rows},
 };
 
 /// A Neural Factorization Machine in floats.
@@ -17,14 +17,12 @@ use crate::{
 pub struct FloatModel {
     /// Which trainer's names and graph the checkpoint had.
     pub dialect: &'static str,
-    /// The input's columns: id fields partition the rows in this order.
+    /// The input's columns, [laid out](crate::schema::lay_out).
     pub fields: Vec<Field>,
     /// The most active entries that a row may have.
     pub max_active: u16,
     /// The largest magnitude of a value; 1 when values are no part of the trainer's graph.
     pub max_value: f64,
-    /// Whether the trainer's model takes exactly one id of each id field, and no values.
-    pub one_per_field: bool,
     /// w0 and whatever other constant the trainer adds outside of the stages.
     pub bias: f64,
     /// w, `[rows]`
@@ -52,7 +50,7 @@ pub struct FloatModel {
 pub enum Stage {
     /// `γ · (h − μ) / √(σ² + ε) + β`, all `[width]`.
     BatchNorm(BatchNorm),
-    /// Appends the dense inputs.
+    /// Appends the dense inputs, which without it have first-order weights only.
     Concat,
     /// `W h + b`
     Dense(Dense),
@@ -269,7 +267,7 @@ impl FloatModel {
 
     fn check_limits(&self, file: &str) -> Result<()> {
         let refuse = |place: &str, problem: String| Err(Error::refused(file, place, problem));
-        let empty = self.fields.iter().find(|field| field.kind == FieldKind::Id { rows: 0 });
+        let empty = self.fields.iter().find(|field| field.kind != FieldKind::Dense && field.kind.rows() == 0);
         if let Some(field) = empty {
             return refuse(&format!("field `{}`", field.name), "expected rows, found an empty table".into());
         }
@@ -286,11 +284,14 @@ impl FloatModel {
                 "expected at least 1 active entry, found 0; say --max-active".into(),
             );
         }
-        let ids = self.tables().count();
-        if self.one_per_field && usize::from(self.max_active) < ids {
+        let ids = self.fields.iter().filter(|field| field.kind != FieldKind::Dense).count();
+        let single = |field: &&Field| matches!(field.kind, FieldKind::Id { .. } | FieldKind::Scaled);
+        let least = self.fields.iter().filter(single).count();
+        if usize::from(self.max_active) < least {
             let problem = format!(
-                "expected at least {ids}, as a {} model takes an id of every field, found {}; leave --max-active out",
-                self.dialect, self.max_active
+                "expected at least {least}, as {least} of the {ids} id fields have an entry in every row, found {}; \
+                 leave --max-active out",
+                self.max_active
             );
             return refuse("max_active", problem);
         }
@@ -309,7 +310,8 @@ impl FloatModel {
 
     fn check_stages(&self, file: &str, dense: usize) -> Result<()> {
         let mut width = self.dim;
-        let mut waiting = dense;
+        let joins = self.stages.contains(&Stage::Concat);
+        let mut waiting = if joins { dense } else { 0 };
         for (position, stage) in self.stages.iter().enumerate() {
             let (needs, gives) = match stage {
                 Stage::BatchNorm(bn) => {
@@ -339,18 +341,17 @@ impl FloatModel {
         if width == 1 { Ok(()) } else { Err(mismatch(file, "last stage".into(), 1, width)) }
     }
 
-    /// z of the active entries, `[dim]`: ½ ((Σ x v)² − Σ (x v)²).
+    /// z of the row's terms, `[dim]`: ½ ((Σ e)² − Σ e²), with e = x v of an entry, or the pooled e of a sequence's.
     #[must_use]
     pub fn bi_interaction(&self, row: &Row) -> Vec<f64> {
         let mut sum = vec![0.0; self.dim];
         let mut squares = vec![0.0; self.dim];
-        for (position, &id) in row.ids.iter().enumerate() {
-            let x = row.value(position);
-            let start = id as usize * self.dim;
-            for ((v, sum), square) in
-                self.embeddings[start..start + self.dim].iter().zip(&mut sum).zip(&mut squares)
-            {
-                let e = x * f64::from(*v);
+        for run in row.terms() {
+            for (lane, (sum, square)) in sum.iter_mut().zip(&mut squares).enumerate() {
+                let e = pooled(run.pooling, run, |position| {
+                    let at = row.ids[position] as usize * self.dim + lane;
+                    row.value(position) * f64::from(self.embeddings[at])
+                });
                 *sum += e;
                 *square += e * e;
             }
@@ -361,8 +362,8 @@ impl FloatModel {
     /// The first-order part and the bias.
     #[must_use]
     pub fn first_order(&self, row: &Row) -> f64 {
-        let active = row.ids.iter().enumerate();
-        let active = active.map(|(position, &id)| row.value(position) * f64::from(self.linear[id as usize]));
+        let weight = |position| row.value(position) * f64::from(self.linear[row.ids[position] as usize]);
+        let active = row.terms().map(|run| pooled(run.linear, run, weight));
         let dense = self.dense_linear.iter().zip(&row.dense).map(|(weight, x)| weight * x);
         self.bias + active.sum::<f64>() + dense.sum::<f64>()
     }
@@ -415,58 +416,66 @@ impl FloatModel {
                 return Err(format!("{what} {position}: expected a finite value, found {value}"));
             }
         }
-        if self.one_per_field { self.accepts_one_per_field(row) } else { Ok(()) }
+        self.accepts_fields(row)
     }
 
-    /// Whether `row` has one id of each id field, without values.
-    fn accepts_one_per_field(&self, row: &Row) -> core::result::Result<(), String> {
-        let mut first = 0;
-        for field in &self.fields {
-            let FieldKind::Id { rows } = field.kind else { continue };
-            let table = first..first + u64::from(rows);
-            let found = row.ids.iter().filter(|id| table.contains(&u64::from(**id))).count();
-            if found != 1 {
+    /// Whether `row` has what each field asks for.
+    fn accepts_fields(&self, row: &Row) -> core::result::Result<(), String> {
+        let single = |field: &Field| matches!(field.kind, FieldKind::Id { .. } | FieldKind::Scaled);
+        let alone: Vec<usize> =
+            row.terms().filter(|run| !run.is_sequence).map(|run| run.entries().start).collect();
+        for field in self.fields.iter().filter(|field| single(field)) {
+            let shares = |other: &&Field| other.rows() == field.rows();
+            if self.fields.iter().filter(shares).any(|other| matches!(other.kind, FieldKind::Ids { .. })) {
+                continue;
+            }
+            let expected =
+                self.fields.iter().filter(|other| single(other) && other.rows() == field.rows()).count();
+            let mut entries = alone.iter().filter(|at| field.rows().contains(&row.ids[**at].into()));
+            let found = entries.clone().count();
+            if found != expected {
+                let (expected, ids) =
+                    if expected == 1 { ("one".into(), "id") } else { (expected.to_string(), "ids") };
                 return Err(format!(
-                    "field `{}`: expected exactly one id, as a {} model takes, found {found}",
+                    "field `{}`: expected exactly {expected} {ids}, as a {} model takes, found {found}",
                     field.name, self.dialect
                 ));
             }
-            first = table.end;
+            let weighted = entries.find(|at| row.value(**at).total_cmp(&1.0).is_ne());
+            if let Some(position) = weighted.filter(|_| field.kind != FieldKind::Scaled) {
+                return Err(format!(
+                    "entry {position}: expected no value, as field `{}` of a {} model takes none, found {}",
+                    field.name,
+                    self.dialect,
+                    row.value(*position)
+                ));
+            }
         }
-        let weighted = (0..row.ids.len()).map(|position| (position, row.value(position)));
-        match weighted.into_iter().find(|(_, value)| value.total_cmp(&1.0).is_ne()) {
-            Some((position, value)) => Err(format!(
-                "entry {position}: expected no value, as a {} model takes none, found {value}",
-                self.dialect
-            )),
-            None => Ok(()),
-        }
+        Ok(())
     }
 
-    /// The id fields' rows: (first row, rows) of each.
+    /// The tables: (first row, rows) of each.
     pub fn tables(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
-        let mut first = 0;
-        self.fields.iter().filter_map(move |field| match field.kind {
-            FieldKind::Id { rows } => {
-                let table = (first, rows as usize);
-                first += table.1;
-                Some(table)
-            }
-            FieldKind::Dense => None,
-        })
+        let own = self.fields.iter().filter(|field| field.table.is_none() && field.kind != FieldKind::Dense);
+        own.map(|field| (field.first as usize, field.kind.rows() as usize))
+    }
+}
+
+/// `f` of the run's entries, pooled.
+fn pooled(pooling: Pooling, run: Run, f: impl Fn(usize) -> f64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "a row has fewer than 2^16 entries")]
+    let n = run.len.max(1) as f64;
+    let values = run.entries().map(f);
+    match pooling {
+        Pooling::Sum => values.sum(),
+        Pooling::Mean => values.sum::<f64>() / n,
+        Pooling::SqrtN => values.sum::<f64>() / n.sqrt(),
+        Pooling::Max => values.reduce(f64::max).unwrap_or(0.0),
     }
 }
 
 fn mismatch(file: &str, place: String, expected: usize, found: usize) -> Error {
     Error::refused(file, place, format!("expected width {expected}, found {found}"))
-}
-
-impl Row {
-    /// Value of the entry at `position`.
-    #[must_use]
-    pub fn value(&self, position: usize) -> f64 {
-        self.values.as_ref().and_then(|values| values.get(position)).copied().unwrap_or(1.0)
-    }
 }
 
 #[cfg(test)]
@@ -475,14 +484,13 @@ mod tests {
 
     /// Three rows of two lanes; BN, a dense input, one hidden layer.
     fn small() -> FloatModel {
-        let id = Field { name: "f".into(), kind: FieldKind::Id { rows: 3 } };
-        let dense = Field { name: "d".into(), kind: FieldKind::Dense };
+        let ids = Field::new("f", FieldKind::Ids { rows: 3 });
+        let dense = Field::new("d", FieldKind::Dense);
         FloatModel {
             dialect: "test",
-            fields: vec![id, dense],
+            fields: vec![ids, dense],
             max_active: 8,
             max_value: 4.0,
-            one_per_field: false,
             bias: 0.5,
             linear: vec![1.0, -2.0, 4.0],
             dense_linear: vec![0.25],
@@ -516,7 +524,7 @@ mod tests {
         // BN: (2·(3-1)/√4, 1·(-2+2)/√9 + 1) = (2, 1). Dense input 3: (2, 1, 3).
         // Hidden: (2 + 1 + 6, -2 + 0.5) = (9, -1.5) → relu (9, 0) → 10·9 + 0.125 = 90.125.
         // First order: 0.5 + 1 - 2 + 0.25·3 = 0.25.
-        let row = Row { ids: vec![0, 1], values: None, dense: vec![3.0], label: None };
+        let row = Row { ids: vec![0, 1], dense: vec![3.0], ..Row::default() };
         assert!((model.score(&row) - 90.375).abs() < 1e-12);
     }
 
@@ -527,7 +535,7 @@ mod tests {
             ids: vec![0, 1, 2, 1, 0],
             values: Some(vec![0.5, -2.0, 1.5, 3.0, 1.0]),
             dense: vec![0.0],
-            label: None,
+            ..Row::default()
         };
         for lane in 0..2 {
             let e = |i: usize| row.value(i) * f64::from(model.embeddings[row.ids[i] as usize * 2 + lane]);
@@ -538,11 +546,42 @@ mod tests {
     }
 
     #[test]
+    fn a_sequence_is_one_term() {
+        let mut model = small();
+        let run = |pooling, linear| Run { start: 1, len: 2, pooling, linear, is_sequence: true };
+        let z = |model: &FloatModel, pooling| {
+            let row =
+                Row { ids: vec![0, 1, 2], sequences: vec![run(pooling, Pooling::Sum)], ..Row::default() };
+            model.bi_interaction(&row)
+        };
+        // Rows 1 and 2 are (3, −1) and (0.5, 4), and meet row 0, (1, 2).
+        for (pooling, want) in [
+            (Pooling::Sum, [3.5, 6.0]),
+            (Pooling::Mean, [1.75, 3.0]),
+            (Pooling::SqrtN, [3.5 / 2f64.sqrt(), 6.0 / 2f64.sqrt()]),
+            (Pooling::Max, [3.0, 8.0]),
+        ] {
+            let got = z(&model, pooling);
+            assert!(
+                got.iter().zip(want).all(|(got, want)| (got - want).abs() < 1e-12),
+                "{pooling:?}: {got:?}"
+            );
+        }
+        // First order of 1, −2 and 4, the last two pooled.
+        model.bias = 0.0;
+        for (linear, want) in [(Pooling::Sum, 3.0), (Pooling::Mean, 2.0), (Pooling::Max, 5.0)] {
+            let sequences = vec![run(Pooling::Sum, linear)];
+            let row = Row { ids: vec![0, 1, 2], sequences, ..Row::default() };
+            assert!((model.first_order(&row) - want).abs() < 1e-12, "{linear:?}");
+        }
+    }
+
+    #[test]
     fn shapes_that_do_not_fit_are_refused_by_stage() {
         let mut model = small();
         model.stages.remove(1);
         let error = model.check("m.pt").unwrap_err().to_string();
-        assert_eq!(error, "m.pt: stage 1: expected the 1 dense inputs to join z before it");
+        assert_eq!(error, "m.pt: stage 1: expected width 2, found 3");
     }
 
     #[test]
@@ -551,7 +590,7 @@ mod tests {
         let cases: [(Break, &str); 10] = [
             (|m| (m.dim, m.embeddings) = (0, vec![]), "at least one row and one lane, found [3, 0]"),
             (|m| m.fields.clear(), "fields: expected width 3, found 0"),
-            (|m| (m.fields[0].kind, m.linear) = (FieldKind::Id { rows: 0 }, vec![]), "field `f`"),
+            (|m| (m.fields[0].kind, m.linear) = (FieldKind::Ids { rows: 0 }, vec![]), "field `f`"),
             (|m| m.max_active = 0, "max_active"),
             (|m| m.max_value = f64::NAN, "max_value"),
             (|m| m.max_value = 0.5, "max_value"),
@@ -576,7 +615,7 @@ mod tests {
     fn a_row_that_does_not_fit_is_refused_by_entry() {
         let mut model = small();
         let accepts = |model: &FloatModel, ids: &[u32], values: Option<Vec<f64>>, dense: &[f64]| {
-            model.accepts(&Row { ids: ids.to_vec(), values, dense: dense.to_vec(), label: None })
+            model.accepts(&Row { ids: ids.to_vec(), values, dense: dense.to_vec(), ..Row::default() })
         };
         accepts(&model, &[], None, &[1.0]).unwrap();
         for (ids, values, dense, essential) in [
@@ -587,7 +626,7 @@ mod tests {
         ] {
             assert!(accepts(&model, ids, values, dense).unwrap_err().contains(essential), "{essential}");
         }
-        model.one_per_field = true;
+        model.fields[0].kind = FieldKind::Id { rows: 3 };
         accepts(&model, &[2], None, &[1.0]).unwrap();
         for ids in [&[][..], &[0, 1]] {
             assert!(accepts(&model, ids, None, &[1.0]).unwrap_err().contains("field `f`"));

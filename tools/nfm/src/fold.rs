@@ -107,7 +107,11 @@ pub fn fold(model: &FloatModel) -> Folded {
     }
     let head = open.unwrap_or_else(|| pending.into_diagonal());
     let bias = model.bias + head.bias.iter().sum::<f64>();
-    Folded { layers, head: head.weights, bias }
+    let mut folded = Folded { layers, head: head.weights, bias };
+    if !model.stages.contains(&Stage::Concat) {
+        folded.ignore_inputs(model.dim, model.dense_linear.len());
+    }
+    folded
 }
 
 /// Ends a dense stage that no activation followed.
@@ -128,6 +132,13 @@ fn fold_rows(dense: &mut Dense, (scale, shift): &(Vec<f64>, Vec<f64>)) {
 }
 
 impl Folded {
+    /// Adds `more` inputs after the first `width` that change nothing: dense inputs of the first order alone.
+    fn ignore_inputs(&mut self, width: usize, more: usize) {
+        let weights = self.layers.first_mut().map_or(&mut self.head, |layer| &mut layer.dense.weights);
+        let zeros = vec![0.0; more];
+        *weights = weights.chunks_exact(width).flat_map(|row| row.iter().chain(&zeros)).copied().collect();
+    }
+
     /// Whether every number is finite.
     #[must_use]
     pub fn is_finite(&self) -> bool {

@@ -10,8 +10,8 @@ use crate::{
     error::{Error, Result},
     evaluate::Scored,
     float_model::FloatModel,
-    rows::{self, Row},
-    schema::{Field, FieldKind, Task},
+    rows::{self, Row, Run},
+    schema::{Field, FieldKind, Sequence, Task, Weights},
 };
 
 /// The bytes of a `.nfm` file, at an address that the device library accepts.
@@ -58,13 +58,12 @@ pub enum ModelFile {
 impl ModelFile {
     /// Whether the file at `path` starts as a `.nfm` file does.
     ///
-    /// # Errors
-    ///
-    /// When it cannot be opened.
-    pub fn is_blob(path: &Path) -> Result<bool> {
+    /// A folder is none, and so is what cannot be opened, such as the prefix of a checkpoint's files.
+    #[must_use]
+    pub fn is_blob(path: &Path) -> bool {
         let mut head = [0; device::MAGIC.len()];
-        let mut file = File::open(path).map_err(|e| Error::io(path, e))?;
-        Ok(file.read_exact(&mut head).is_ok() && head == device::MAGIC)
+        let is_read = File::open(path).and_then(|mut file| file.read_exact(&mut head)).is_ok();
+        is_read && head == device::MAGIC
     }
 
     /// Reads a `.nfm` file or a checkpoint; its first bytes decide which it is.
@@ -73,7 +72,7 @@ impl ModelFile {
     ///
     /// Whatever is wrong with the file.
     pub fn read(path: &Path, hints: &Hints) -> Result<Self> {
-        if !Self::is_blob(path)? {
+        if !Self::is_blob(path) {
             return Ok(Self::Checkpoint(Box::new(dialect::import(container::read(path)?, hints)?)));
         }
         let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
@@ -130,14 +129,15 @@ impl<'a> Scorer<'a> {
             Self::Fixed(model, _) => model.info(),
             Self::F32(model, _) => model.info(),
         };
-        let kind = |kind| match kind {
-            device::FieldKind::Id { rows } => FieldKind::Id { rows },
-            device::FieldKind::Dense => FieldKind::Dense,
-        };
-        info.fields
-            .iter()
-            .map(|field| Field { name: field.name.to_owned(), kind: kind(field.kind) })
-            .collect()
+        let mut fields: Vec<Field> = info.fields.iter().map(field).collect();
+        // The first field of some rows owns them.
+        for at in 1..fields.len() {
+            let (before, field) = fields.split_at_mut(at);
+            let owner =
+                before.iter().find(|owner| field[0].kind.rows() > 0 && owner.rows() == field[0].rows());
+            field[0].table = owner.map(|owner| owner.name.clone());
+        }
+        fields
     }
 
     /// What the score means.
@@ -166,7 +166,11 @@ impl<'a> Scorer<'a> {
             Self::Fixed(model, scratch) => {
                 let values = row.values.as_deref().map(|values| q16s(values, "value")).transpose()?;
                 let dense = q16s(&row.dense, "dense input")?;
-                let raw = model.score(&sample(&row.ids, values.as_deref(), &dense), scratch);
+                let sample = sample(&row.ids, values.as_deref(), &dense);
+                let raw = match sequences(row).as_slice() {
+                    [] => model.score(&sample, scratch),
+                    sequences => model.score_sequences(&sample, sequences, scratch),
+                };
                 let raw = raw.map_err(|e| e.to_string())?;
                 let prediction = match model.link().apply(raw) {
                     device::Prediction::Probability(p) => p.to_f64(),
@@ -177,13 +181,49 @@ impl<'a> Scorer<'a> {
             Self::F32(model, scratch) => {
                 let values = row.values.as_deref().map(f32s);
                 let dense = f32s(&row.dense);
-                let raw = model.score(&sample(&row.ids, values.as_deref(), &dense), scratch);
+                let sample = sample(&row.ids, values.as_deref(), &dense);
+                let raw = match sequences(row).as_slice() {
+                    [] => model.score(&sample, scratch),
+                    sequences => model.score_sequences(&sample, sequences, scratch),
+                };
                 let raw = raw.map_err(|e| e.to_string())?;
                 (raw.into(), model.link().apply::<device::Libm>(raw).into())
             }
         };
         Ok(Scored { label: row.label, raw, prediction })
     }
+}
+
+/// A field of a `.nfm` file, as if its rows were its own.
+fn field(field: device::Field<'_>) -> Field {
+    let (first, rows) = field.kind.rows();
+    let kind = match field.kind {
+        device::FieldKind::Id { .. } => FieldKind::Id { rows },
+        device::FieldKind::Ids { .. } => FieldKind::Ids { rows },
+        device::FieldKind::Dense => FieldKind::Dense,
+        device::FieldKind::Scaled { .. } => FieldKind::Scaled,
+        device::FieldKind::Sequence { pooling, linear, .. } => FieldKind::Sequence(Sequence {
+            rows,
+            pooling: pooling.into(),
+            linear: linear.into(),
+            max_len: None,
+            padding: None,
+            weights: Weights::Raw,
+        }),
+    };
+    Field { first, ..Field::new(field.name, kind) }
+}
+
+fn sequences(row: &Row) -> Vec<device::Sequence> {
+    // Where a row has more entries than 16 bits count, the library refuses it for that.
+    let count = |n| u16::try_from(n).unwrap_or(u16::MAX);
+    let sequence = |run: &Run| device::Sequence {
+        start: count(run.start),
+        len: count(run.len),
+        pooling: run.pooling.into(),
+        linear: run.linear.into(),
+    };
+    row.sequences.iter().map(sequence).collect()
 }
 
 fn sample<'s, V>(ids: &'s [u32], values: Option<&'s [V]>, dense: &'s [V]) -> device::Sample<'s, V> {

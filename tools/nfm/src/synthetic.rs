@@ -3,7 +3,7 @@
 use crate::{
     float_model::{Activation, Dense, FloatModel, Link, Stage},
     rows::Row,
-    schema::{Field, FieldKind},
+    schema::{Field, FieldKind, lay_out},
 };
 
 /// A small generator of reproducible numbers (xorshift64*), so that a seed means the same model for ever.
@@ -87,16 +87,15 @@ pub fn model(shape: Shape, seed: u64) -> FloatModel {
         weights: (0..width).map(|_| 0.4 * random.unit()).collect(),
         bias: vec![0.0],
     }));
-    let field = |(index, rows): (usize, &u32)| Field {
-        name: format!("f{index}"),
-        kind: FieldKind::Id { rows: *rows },
-    };
+    let field = |(index, rows): (usize, &u32)| Field::new(format!("f{index}"), FieldKind::Id { rows: *rows });
+    let mut fields: Vec<Field> = shape.fields.iter().enumerate().map(field).collect();
+    // The shapes are far below 2³² rows.
+    let _ = lay_out(&mut fields);
     FloatModel {
         dialect: "synthetic",
-        fields: shape.fields.iter().enumerate().map(field).collect(),
+        fields,
         max_active: u16::try_from(shape.fields.len()).unwrap_or(u16::MAX),
         max_value: 1.0,
-        one_per_field: true,
         bias: 0.1,
         parameters: total * (shape.dim + 1) + 1,
         linear,

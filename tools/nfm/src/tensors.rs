@@ -18,8 +18,72 @@ pub struct Tensors {
     /// Scalars that stood beside the tensors, by dotted path: `config.bn_eps`, `FM_layers.0.eps`, `epoch`.
     ///
     /// For an object of a pickled whole model its class stands under `<path>.__class__`, the model's own
-    /// under `__class__`.
+    /// under `__class__`. Keras keeps its model as JSON under `model_config`.
     pub facts: IndexMap<String, Fact>,
+    /// The graph of operations, where the container holds one.
+    pub graph: Option<Graph>,
+}
+
+/// The operations that a container holds beside the tensors, in its framework's own words.
+///
+/// A value is named by text: by the graph's own name of it, or `<node>:<output>` in TensorFlow, where nodes
+/// have names and values have not. A value of a node's `inputs` is another node's output, one of
+/// [`Graph::inputs`], or a tensor of [`Tensors::entries`]; empty for an input that is left out.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Graph {
+    /// What wrote the file, with its version.
+    pub producer: String,
+    /// What the user feeds, in the container's order.
+    pub inputs: Vec<GraphValue>,
+    /// The values that the user gets; empty when the container does not say.
+    pub outputs: Vec<String>,
+    /// The operations, in the file's order.
+    pub nodes: Vec<Node>,
+}
+
+/// A value that the user feeds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GraphValue {
+    /// Its name.
+    pub name: String,
+    /// Extents, outermost first, `None` where the batch or the row decides; empty when nothing is known.
+    pub shape: Vec<Option<usize>>,
+    /// The element type, as in [`Tensor::dtype`]; `string` for text, `other` for anything else.
+    pub dtype: &'static str,
+}
+
+/// One operation.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Node {
+    /// The operation: `MatMul`; with its domain, `com.microsoft::Gelu`, when that is not the format's own.
+    pub op: String,
+    /// The node's name; may be empty.
+    pub name: String,
+    /// The values that it takes.
+    pub inputs: Vec<String>,
+    /// The values that it gives.
+    pub outputs: Vec<String>,
+    /// Its attributes by name.
+    pub attributes: IndexMap<String, Attribute>,
+}
+
+/// An attribute of a [`Node`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum Attribute {
+    /// An integer, or a boolean as 0 or 1.
+    Int(i64),
+    /// A float.
+    Float(f64),
+    /// A string; the name of a type or of a function.
+    Text(String),
+    /// Integers, booleans as 0 or 1, or a shape with -1 for an extent that is not known.
+    Ints(Vec<i64>),
+    /// Floats.
+    Floats(Vec<f64>),
+    /// Strings.
+    Texts(Vec<String>),
+    /// A constant.
+    Tensor(Tensor),
 }
 
 /// One tensor, widened to `f32` where it was a shorter float, row-major and contiguous.
@@ -58,6 +122,20 @@ impl Values {
         }
     }
 
+    /// Copies `from` over the values that start at `at`; `None` when they are of another type or too few.
+    pub(crate) fn copy_at(&mut self, at: usize, from: &Self) -> Option<()> {
+        fn copy<T: Copy>(to: &mut [T], at: usize, from: &[T]) -> Option<()> {
+            to.get_mut(at..at.checked_add(from.len())?)?.copy_from_slice(from);
+            Some(())
+        }
+        match (self, from) {
+            (Self::F32(to), Self::F32(from)) => copy(to, at, from),
+            (Self::F64(to), Self::F64(from)) => copy(to, at, from),
+            (Self::I64(to), Self::I64(from)) => copy(to, at, from),
+            _ => None,
+        }
+    }
+
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -65,7 +143,7 @@ impl Values {
     }
 }
 
-/// A scalar that stood beside the tensors.
+/// A scalar, or a configuration, that stood beside the tensors.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Fact {
     /// A boolean.
@@ -76,6 +154,8 @@ pub enum Fact {
     Float(f64),
     /// A string, or the qualified name of a class.
     Text(String),
+    /// A configuration that the container keeps as JSON.
+    Json(serde_json::Value),
 }
 
 impl Tensors {

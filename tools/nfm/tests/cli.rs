@@ -523,7 +523,7 @@ fn a_damaged_model_is_refused_with_the_reason() {
     let path = bench.file("flipped.nfm", flipped);
     refused_with(&["evaluate", &path, &bench.rows], &["flipped.nfm", "checksum"]);
     refused_with(&["score", &bench.path("absent.nfm"), &bench.rows], &["absent.nfm"]);
-    refused_with(&["score", &bench.path("."), &bench.rows], &["directory"]);
+    refused_with(&["score", &bench.path("."), &bench.rows], &["folder"]);
 }
 
 #[test]

@@ -9,8 +9,8 @@ use nfm::{
     fold::{Folded, fold},
     model_file::Scorer,
     quantize::{Activations, DenseWeights, Embeddings, Layout, Options, Scales},
-    rows::Row,
-    schema::{Field, FieldKind},
+    rows::{Row, Run},
+    schema::{Field, FieldKind, Pooling, Sequence, Weights, lay_out},
     synthetic::Random,
 };
 
@@ -106,52 +106,99 @@ fn stages(random: &mut Random, dim: usize, dense_inputs: usize, layers: usize) -
     stages
 }
 
-fn model(random: &mut Random) -> FloatModel {
+/// Columns of ids with values, or of every other kind, some with shared tables; and dense inputs.
+fn fields(random: &mut Random, dense_inputs: usize) -> Vec<Field> {
     let tables = between(random, 1, 4);
+    let bound = chance(random, 60);
+    let mut fields: Vec<Field> = Vec::new();
+    for i in 0..tables {
+        let rows = 1 + random.below(6);
+        let kind = match random.below(4) {
+            _ if !bound => FieldKind::Ids { rows },
+            0 => FieldKind::Scaled,
+            1 => FieldKind::Sequence(sequence(random, rows)),
+            _ => FieldKind::Id { rows },
+        };
+        let owner = fields.iter().find(|owner| owner.table.is_none() && owner.kind != FieldKind::Scaled);
+        let shares = bound && kind != FieldKind::Scaled && chance(random, 30);
+        let table = owner.filter(|_| shares).map(|owner| owner.name.clone());
+        fields.push(Field { table, ..Field::new(format!("f{i}"), kind) });
+    }
+    fields.extend((0..dense_inputs).map(|i| Field::new(format!("d{i}"), FieldKind::Dense)));
+    lay_out(&mut fields).unwrap();
+    fields
+}
+
+fn sequence(random: &mut Random, rows: u32) -> Sequence {
+    let poolings = [Pooling::Sum, Pooling::Mean, Pooling::SqrtN, Pooling::Max];
+    let (pooling, linear) = (poolings[random.below(4) as usize], poolings[random.below(4) as usize]);
+    Sequence { rows, pooling, linear, max_len: Some(3), padding: None, weights: Weights::Raw }
+}
+
+fn takes_values(model: &FloatModel) -> bool {
+    model.fields.iter().any(|field| !matches!(field.kind, FieldKind::Id { .. } | FieldKind::Dense))
+}
+
+fn model(random: &mut Random) -> FloatModel {
     let dense_inputs = between(random, 0, 2);
-    let mut fields: Vec<Field> = (0..tables)
-        .map(|i| Field { name: format!("f{i}"), kind: FieldKind::Id { rows: 1 + random.below(6) } })
-        .collect();
-    fields.extend((0..dense_inputs).map(|i| Field { name: format!("d{i}"), kind: FieldKind::Dense }));
+    let fields = fields(random, dense_inputs);
     let rows = usize::try_from(nfm::schema::total_rows(&fields)).unwrap();
     let dim = between(random, 1, 9);
-    let one_per_field = chance(random, 50);
     let layers = between(random, 0, 3);
-    let model = FloatModel {
+    let active = |field: &Field| match field.kind {
+        FieldKind::Dense => 0,
+        FieldKind::Id { .. } | FieldKind::Scaled => 1,
+        FieldKind::Sequence(sequence) => sequence.max_len.unwrap(),
+        FieldKind::Ids { .. } => 2,
+    };
+    let joins = dense_inputs > 0 && chance(random, 80);
+    let mut model = FloatModel {
         dialect: "test",
-        max_active: if one_per_field { u16::try_from(tables).unwrap() } else { 6 },
-        max_value: if one_per_field { 1.0 } else { 1.0 + random.unit().abs() },
-        one_per_field,
+        max_active: fields.iter().map(active).sum(),
+        max_value: 1.0,
         bias: random.unit(),
         linear: floats(random, rows, 0.5),
         dense_linear: numbers(random, dense_inputs, 0.5),
         dim,
         embeddings: floats(random, rows * dim, 1.0),
-        stages: stages(random, dim, dense_inputs, layers),
+        stages: stages(random, dim, if joins { dense_inputs } else { 0 }, layers),
         link: Link::Identity,
         parameters: 1,
         assumptions: vec![],
         skipped: vec![],
         fields,
     };
+    if takes_values(&model) {
+        model.max_value += random.unit().abs();
+    }
+    if !joins {
+        model.stages.retain(|stage| *stage != Stage::Concat);
+    }
     model.check("random").unwrap();
     model
 }
 
 /// A row that the model accepts, within its limits; dense inputs of up to `dense` in magnitude.
 fn row(random: &mut Random, model: &FloatModel, dense: f64) -> Row {
-    let dense = numbers(random, model.dense_linear.len(), dense);
-    let mut id = |(first, rows): (usize, usize)| {
-        u32::try_from(first).unwrap() + random.below(u32::try_from(rows).unwrap())
-    };
-    let ids: Vec<u32> = if model.one_per_field {
-        model.tables().map(&mut id).collect()
-    } else {
-        let active = id((0, usize::from(model.max_active) + 1));
-        (0..active).map(|_| id((0, model.rows()))).collect()
-    };
-    let values = (!model.one_per_field).then(|| numbers(random, ids.len(), model.max_value));
-    let row = Row { ids, values, dense, label: None };
+    let mut row = Row { dense: numbers(random, model.dense_linear.len(), dense), ..Row::default() };
+    let mut values = Vec::new();
+    for field in &model.fields {
+        let (len, weighted) = match field.kind {
+            FieldKind::Dense => continue,
+            FieldKind::Id { .. } => (1, false),
+            FieldKind::Scaled => (1, true),
+            FieldKind::Ids { .. } => (between(random, 0, 2), true),
+            FieldKind::Sequence(sequence) => {
+                let len = between(random, 1, 3);
+                let Sequence { pooling, linear, .. } = sequence;
+                row.sequences.push(Run { start: row.ids.len(), len, pooling, linear, is_sequence: true });
+                (len, chance(random, 50))
+            }
+        };
+        row.ids.extend((0..len).map(|_| field.first + random.below(field.kind.rows())));
+        values.extend((0..len).map(|_| if weighted { model.max_value * random.unit() } else { 1.0 }));
+    }
+    row.values = takes_values(model).then_some(values);
     model.accepts(&row).unwrap();
     row
 }
@@ -327,16 +374,17 @@ fn any_model_is_refused_with_a_remedy_or_scores_near_the_oracle() {
 
 /// A model of eight one-hot lanes, sixteen relu outputs and a head of ones, of which the test spoils one thing.
 fn sound(random: &mut Random) -> FloatModel {
-    let field = |i| Field { name: format!("f{i}"), kind: FieldKind::Id { rows: 20 } };
+    let mut fields: Vec<Field> =
+        (0..4).map(|i| Field::new(format!("f{i}"), FieldKind::Id { rows: 20 })).collect();
+    lay_out(&mut fields).unwrap();
     let positive = |random: &mut Random, len, scale| {
         numbers(random, len, scale).into_iter().map(f64::abs).collect::<Vec<_>>()
     };
     FloatModel {
         dialect: "test",
-        fields: (0..4).map(field).collect(),
+        fields,
         max_active: 4,
         max_value: 1.0,
-        one_per_field: true,
         bias: 0.0,
         linear: vec![0.0; 80],
         dense_linear: vec![],

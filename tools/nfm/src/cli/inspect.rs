@@ -12,7 +12,7 @@ use crate::{
     error::Result,
     float_model::{FloatModel, Stage},
     model_file::{Blob, ModelFile, Scorer},
-    schema::{Field, FieldKind},
+    schema::{Field, FieldKind, Sequence},
     tensors::Tensors,
 };
 
@@ -28,8 +28,8 @@ impl Inspect {
     pub(super) fn run(self) -> Result<()> {
         let hinted = self.hints.any();
         let hints = self.hints.hints()?;
-        if !ModelFile::is_blob(&self.file)? {
-            return inspect_checkpoint(&container::read(&self.file)?, &hints);
+        if !ModelFile::is_blob(&self.file) {
+            return inspect_checkpoint(container::read(&self.file)?, &hints);
         }
         let file = ModelFile::read(&self.file, &hints)?;
         remark_on(&self.file, &file, hinted);
@@ -40,14 +40,17 @@ impl Inspect {
 }
 
 /// Shows the tensors, then the model, then what refuses it.
-fn inspect_checkpoint(tensors: &Tensors, hints: &Hints) -> Result<()> {
+fn inspect_checkpoint(tensors: Tensors, hints: &Hints) -> Result<()> {
     let mut text = format!("{}: {}\n\ntensors\n", tensors.file, tensors.container);
     let widest = tensors.entries.keys().map(String::len).max().unwrap_or(0);
     for (name, tensor) in &tensors.entries {
         let _ = writeln!(text, "  {name:widest$}  {:5} {:?}", tensor.dtype, tensor.shape);
     }
     print(&text)?;
-    let model = dialect::import(tensors.clone(), hints)?;
+    if hints.map.is_none() && hints.dialect.is_none() && dialect::recognized(&tensors).is_empty() {
+        print(&format!("\na map to start from, for --map\n{}\n", dialect::map::starting_point(&tensors)))?;
+    }
+    let model = dialect::import(tensors, hints)?;
     print(&model_text(&model))
 }
 
@@ -90,14 +93,28 @@ fn fields_text(fields: &[Field]) -> String {
     let mut text = String::from("\nfields\n");
     let widest = fields.iter().map(|field| field.name.chars().count()).max().unwrap_or(0);
     for field in fields {
-        let _ = match field.kind {
-            FieldKind::Id { rows } => {
-                writeln!(text, "  {:widest$}  id, {} rows", field.name, thousands(rows as usize))
-            }
-            FieldKind::Dense => writeln!(text, "  {:widest$}  dense", field.name),
-        };
+        let _ = writeln!(text, "  {:widest$}  {}", field.name, field_text(field));
     }
     text
+}
+
+fn field_text(field: &Field) -> String {
+    let rows = match &field.table {
+        Some(table) => format!("the table of `{table}`"),
+        None => format!("{} rows", thousands(field.kind.rows() as usize)),
+    };
+    match field.kind {
+        FieldKind::Id { .. } => format!("id, {rows}"),
+        FieldKind::Ids { .. } => format!("ids with values, {rows}"),
+        FieldKind::Dense => "dense".into(),
+        FieldKind::Scaled => "scaled: a number times a row".into(),
+        FieldKind::Sequence(Sequence { pooling, linear, .. }) if pooling == linear => {
+            format!("sequence, {}, {rows}", pooling.name())
+        }
+        FieldKind::Sequence(Sequence { pooling, linear, .. }) => {
+            format!("sequence, {} (first order {}), {rows}", pooling.name(), linear.name())
+        }
+    }
 }
 
 fn blob_text(scorer: &Scorer<'_>, blob: &Blob) -> String {

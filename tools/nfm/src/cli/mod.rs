@@ -16,7 +16,7 @@ use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
-    dialect::Hints,
+    dialect::{Hints, map::Map},
     error::{Error, Result},
     model_file::ModelFile,
     rows::{Row, Rows},
@@ -54,6 +54,9 @@ struct HintArgs {
     /// Whose names and graph the checkpoint has; recognized when absent
     #[arg(long, value_name = "NAME")]
     dialect: Option<String>,
+    /// TOML file that says which tensor is what, for a checkpoint of no dialect
+    #[arg(long, value_name = "FILE", conflicts_with = "dialect")]
+    map: Option<PathBuf>,
     /// What the score means
     #[arg(long)]
     task: Option<Task>,
@@ -74,9 +77,10 @@ struct HintArgs {
 impl HintArgs {
     /// Whether anything was said.
     fn any(&self) -> bool {
-        let Self { schema, dialect, task, activation, bn_eps, max_active, max_value } = self;
+        let Self { schema, dialect, map, task, activation, bn_eps, max_active, max_value } = self;
         schema.is_some()
             || dialect.is_some()
+            || map.is_some()
             || task.is_some()
             || activation.is_some()
             || bn_eps.is_some()
@@ -89,6 +93,7 @@ impl HintArgs {
             schema: self.schema.as_deref().map(Schema::read).transpose()?,
             task: self.task,
             dialect: self.dialect,
+            map: self.map.as_deref().map(Map::read).transpose()?,
             bn_eps: self.bn_eps,
             activation: self.activation,
             max_active: self.max_active,

@@ -74,6 +74,15 @@ impl Element {
         }
     }
 
+    /// `len` zeros.
+    pub(super) fn zeros(self, len: usize) -> Values {
+        match self {
+            Self::F32 | Self::F16 | Self::Bf16 => Values::F32(vec![0.0; len]),
+            Self::F64 => Values::F64(vec![0.0; len]),
+            _ => Values::I64(vec![0; len]),
+        }
+    }
+
     /// Decodes whole elements to the end of `values`, which [`Element::empty`] of the same type gave.
     fn decode(self, bytes: &[u8], order: ByteOrder, values: &mut Values) -> io::Result<()> {
         match (self, values) {
@@ -190,6 +199,13 @@ impl View {
             ));
         }
         Ok(view)
+    }
+
+    /// The same elements with the axes in reverse: of a contiguous view, one in Fortran's order.
+    pub(super) fn transposed(mut self) -> Self {
+        self.shape.reverse();
+        self.strides.reverse();
+        self
     }
 
     fn checked(mut self, storage_len: usize) -> Checked<Self> {

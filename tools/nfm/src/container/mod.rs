@@ -9,12 +9,22 @@
 mod callables;
 mod collect;
 mod element;
+mod hdf5;
+mod keras;
+mod npy;
 mod object;
+mod onnx;
 mod pickle;
 mod rebuild;
 mod safetensors;
+mod saved_model;
+mod sstable;
+mod tf_bundle;
+mod tf_graph;
+mod tf_messages;
 mod torch;
 mod torch_legacy;
+mod wire;
 
 use std::{
     borrow::Cow,
@@ -23,12 +33,15 @@ use std::{
     path::Path,
 };
 
-use zip::ZipArchive;
+use zip::{ZipArchive, read::ZipFile};
 
 use crate::{
     error::{Error, Result},
-    tensors::Tensors,
+    tensors::{Fact, Tensors},
 };
+
+/// The most bytes of a feature map that are read.
+const MAX_FEATURE_MAP: u64 = 16 << 20;
 
 /// A container that can be read.
 struct Format {
@@ -41,16 +54,30 @@ struct Format {
 }
 
 /// The formats, each with a magic number of its own.
-const FORMATS: &[Format] = &[torch::FORMAT, torch_legacy::FORMAT, safetensors::FORMAT];
+const FORMATS: &[Format] = &[
+    torch::FORMAT,
+    torch_legacy::FORMAT,
+    safetensors::FORMAT,
+    onnx::FORMAT,
+    saved_model::FORMAT,
+    tf_bundle::FORMAT,
+    keras::FORMAT,
+    keras::ARCHIVE,
+    npy::FORMAT,
+    npy::ARCHIVE,
+    npy::FOLDER,
+];
 
 /// A file that is not read yet.
 struct Probe<'a> {
     path: &'a Path,
     /// The file, as the user named it.
     file: String,
-    /// Its length in bytes.
+    /// Whether it is a folder.
+    is_dir: bool,
+    /// Its length in bytes; 0 for a folder.
     len: u64,
-    /// Its first bytes, 512 or all of them.
+    /// Its first bytes, 512 or all of them; none for a folder.
     head: Vec<u8>,
     /// The entries, when it is a zip archive.
     zip_entries: Vec<String>,
@@ -62,11 +89,25 @@ struct Probe<'a> {
 ///
 /// When the file cannot be opened, is of no supported container, is damaged, or holds no tensors.
 pub fn read(path: &Path) -> Result<Tensors> {
-    let probe = Probe::new(path)?;
-    match FORMATS.iter().find(|format| (format.matches)(&probe)) {
-        Some(format) => (format.read)(&probe),
-        None => Err(probe.unsupported()),
+    let file = tf_bundle::file_of(path);
+    let probe = Probe::new(&file)?;
+    let Some(format) = FORMATS.iter().find(|format| (format.matches)(&probe)) else {
+        return Err(probe.unsupported());
+    };
+    let mut tensors = (format.read)(&probe)?;
+    if let Some(map) = feature_map(path)? {
+        tensors.facts.insert("feature_map".into(), Fact::Json(map));
     }
+    Ok(tensors)
+}
+
+/// FuxiCTR's `feature_map.json`, where it stands beside the checkpoint.
+fn feature_map(checkpoint: &Path) -> Result<Option<serde_json::Value>> {
+    let path = checkpoint.with_file_name("feature_map.json");
+    let Ok(file) = File::open(&path) else { return Ok(None) };
+    let file = BufReader::new(file.take(MAX_FEATURE_MAP));
+    let map = serde_json::from_reader(file);
+    map.map(Some).map_err(|error| Error::refused(&path.display().to_string(), "", error.to_string()))
 }
 
 impl<'a> Probe<'a> {
@@ -76,14 +117,16 @@ impl<'a> Probe<'a> {
         let file = File::open(path).map_err(io)?;
         let metadata = file.metadata().map_err(io)?;
         if metadata.is_dir() {
-            return Err(Error::refused(&name, "", "expected a checkpoint file, found a directory"));
+            let (head, zip_entries) = (Vec::new(), Vec::new());
+            return Ok(Self { path, file: name, is_dir: true, len: 0, head, zip_entries });
         }
         let mut head = Vec::new();
         (&file).take(512).read_to_end(&mut head).map_err(io)?;
         if head.is_empty() {
             return Err(Error::refused(&name, "", "expected a checkpoint, found an empty file"));
         }
-        let mut probe = Self { path, file: name, len: metadata.len(), head, zip_entries: Vec::new() };
+        let mut probe =
+            Self { path, file: name, is_dir: false, len: metadata.len(), head, zip_entries: Vec::new() };
         if probe.head.starts_with(b"PK") {
             // An entry without a name that is text is none of ours.
             probe.zip_entries = probe.zip()?.file_names().flatten().map(Cow::into_owned).collect();
@@ -108,6 +151,25 @@ impl<'a> Probe<'a> {
         Error::refused(&self.file, place, problem)
     }
 
+    /// An entry of the zip archive `zip`, of which the archive says that it has at most `limit` bytes.
+    fn zip_entry<'z>(
+        &self,
+        zip: &'z mut ZipArchive<BufReader<File>>,
+        name: &str,
+        limit: u64,
+    ) -> Result<ZipFile<'z, BufReader<File>>> {
+        let entry = zip.by_name(name).map_err(|error| {
+            let problem = format!("expected this entry in the archive, found {error}");
+            self.refuse(name, format!("{problem}; the file is cut or damaged"))
+        })?;
+        let len = entry.size();
+        if len > limit {
+            let problem = format!("expected at most {limit} bytes, found {len}");
+            return Err(self.refuse(name, format!("{problem}; the file is hostile or damaged")));
+        }
+        Ok(entry)
+    }
+
     /// The most bytes that names or values made from this file may take.
     fn limit(&self) -> u64 {
         self.len.saturating_mul(64).saturating_add(1 << 20)
@@ -125,6 +187,9 @@ impl<'a> Probe<'a> {
 
     /// What the file seems to be, and what to do then.
     fn looks_like(&self) -> (String, &'static str) {
+        if self.is_dir {
+            return ("a folder without one".into(), "; name the checkpoint in it");
+        }
         if self.head.starts_with(b"PK") {
             return self.zip_looks_like();
         }
@@ -141,23 +206,13 @@ impl<'a> Probe<'a> {
     }
 
     fn zip_looks_like(&self) -> (String, &'static str) {
-        let has = |suffix: &str| self.zip_entries.iter().any(|entry| entry.ends_with(suffix));
-        let save = "; save the model's state_dict() with torch.save";
-        let (name, remedy) = if has(".npy") {
-            ("a numpy archive (.npz)", "")
-        } else if has(".weights.h5") {
-            ("a Keras archive (.keras)", "")
-        } else {
-            ("a zip archive without data.pkl", save)
-        };
-        (name.into(), remedy)
+        let remedy = "; save the model's state_dict() with torch.save, or the model with Keras's save";
+        ("a zip archive without data.pkl, model.weights.h5 or arrays (.npy)".into(), remedy)
     }
 }
 
 /// Formats that are recognized only to be refused by name: offset and bytes of the magic, name, remedy.
 const KNOWN: &[(usize, &[u8], &str, &str)] = &[
-    (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras .h5)", ""),
-    (0, b"\x93NUMPY", "a numpy array (.npy)", ""),
     (0, b"\x1f\x8b", "a gzip file", "; unpack it first"),
     (0, b"BZh", "a bzip2 file", "; unpack it first"),
     (0, b"\xfd7zXZ", "an xz file", "; unpack it first"),
@@ -177,7 +232,12 @@ const KNOWN: &[(usize, &[u8], &str, &str)] = &[
     ),
     (0, b"version https://git-lfs", "a Git LFS pointer", "; fetch the file itself with `git lfs pull`"),
     (0, b"<", "an HTML or XML page", "; is it the download's error page?"),
-    (0, b"\x08\x01\x12", "a TensorFlow SavedModel or an ONNX model (protobuf)", ""),
+    (
+        0,
+        b"\x08\x01\x12",
+        "a TensorFlow SavedModel or an ONNX model (protobuf)",
+        "; keep saved_model.pb in its folder, with variables/",
+    ),
     (0, b"\x08", "an ONNX model or another protobuf", ""),
     (0, b"{", "JSON text", ""),
 ];

@@ -376,7 +376,7 @@ pub(super) fn load(
         let values = values.unwrap_or(Values::F32(Vec::new()));
         (name, Tensor { dtype: spec.view.element.name(), shape: spec.view.shape, values, storage })
     });
-    Ok(Tensors { file: file.into(), container, entries: entries.collect(), facts })
+    Ok(Tensors { file: file.into(), container, entries: entries.collect(), facts, graph: None })
 }
 
 /// The elements of a small tensor as facts: `<name>.<index>` in row-major order, `<name>` for a scalar.
@@ -419,15 +419,15 @@ fn load_storage(
         }
         _ => Error::io(file, source),
     };
-    if let [(at, name, spec)] = group
-        && spec.view.is_contiguous()
-    {
-        // No second copy of a large table. The view lies within the storage, so neither count overflows.
-        let size = if spec.view.len == 0 { 0 } else { spec.view.element.bytes() };
-        let (before, bytes) = ((spec.view.offset * size) as u64, (spec.view.len * size) as u64);
-        skip(&mut reader, before).map_err(damaged)?;
-        put(values, *at, file, name, spec.view.read(&mut reader, order))?;
-        skip(&mut reader, len.saturating_sub(before + bytes)).map_err(damaged)?;
+    if let Some(spans) = apart(group) {
+        // No second copy of a large table.
+        let mut at = 0;
+        for (start, end, (slot, name, spec)) in spans {
+            skip(&mut reader, start.saturating_sub(at)).map_err(damaged)?;
+            put(values, slot, file, name, spec.view.read(&mut reader, order))?;
+            at = end;
+        }
+        skip(&mut reader, len.saturating_sub(at)).map_err(damaged)?;
         return finish(reader).map_err(damaged);
     }
     let mut bytes = Vec::new();
@@ -436,6 +436,21 @@ fn load_storage(
         put(values, *at, file, name, spec.view.gather(&bytes, order))?;
     }
     finish(reader).map_err(damaged)
+}
+
+/// First byte, and byte after the last, of each tensor in its storage, in their order there; `None` when
+/// two of them overlap or one is not contiguous.
+fn apart<'a>(group: &[Wanted<'a>]) -> Option<Vec<(u64, u64, Wanted<'a>)>> {
+    let span = |wanted: &Wanted<'a>| {
+        let view = &wanted.2.view;
+        // The view lies within the storage, so neither product overflows; an empty one may lie anywhere.
+        let size = if view.len == 0 { 0 } else { view.element.bytes() };
+        let start = view.is_contiguous().then_some(view.offset * size)?;
+        Some((start as u64, (start + view.len * size) as u64, *wanted))
+    };
+    let mut spans = group.iter().map(span).collect::<Option<Vec<_>>>()?;
+    spans.sort_by_key(|(start, end, _)| (*start, *end));
+    spans.is_sorted_by(|(_, end, _), (start, ..)| end <= start).then_some(spans)
 }
 
 fn skip(reader: &mut impl Read, bytes: u64) -> io::Result<()> {

@@ -17,10 +17,7 @@ use super::{
     pickle::{Input, unpickle},
     rebuild::{Storages, load},
 };
-use crate::{
-    error::{Error, Result},
-    tensors::Tensors,
-};
+use crate::{error::Result, tensors::Tensors};
 
 pub(super) const FORMAT: Format = Format { name: "torch zip", matches, read };
 
@@ -70,17 +67,8 @@ struct Archive<'a> {
 impl Archive<'_> {
     /// An entry, of which the archive says that it has at most `limit` bytes.
     fn entry(&mut self, name: &str, limit: u64) -> Result<(u64, ZipFile<'_, BufReader<File>>)> {
-        let refuse = |problem| Error::refused(&self.probe.file, name, problem);
-        let entry = self.zip.by_name(name).map_err(|error| {
-            refuse(format!("expected this entry in the archive, found {error}; the file is cut or damaged"))
-        })?;
-        let len = entry.size();
-        if len > limit {
-            return Err(refuse(format!(
-                "expected at most {limit} bytes, found {len}; the file is hostile or damaged"
-            )));
-        }
-        Ok((len, entry))
+        let entry = self.probe.zip_entry(&mut self.zip, name, limit)?;
+        Ok((entry.size(), entry))
     }
 
     fn byte_order(&mut self) -> Result<ByteOrder> {

@@ -1,10 +1,13 @@
 //! DeepCTR-Torch's NFM: a table per field, dense inputs concatenated after z, no batch norm, a projection without bias.
 
-use super::{Dialect, Hints};
+use super::{
+    Dialect, Hints,
+    draft::{DenseColumns, Draft, Stored, extent, id_field},
+};
 use crate::{
-    error::{Error, Result},
-    float_model::{Activation, Dense, FloatModel, Link, Stage},
-    schema::{Field, FieldKind, Task, id_fields},
+    error::Result,
+    float_model::{FloatModel, Stage},
+    schema::{Field, Task},
     tensors::Tensors,
 };
 
@@ -30,53 +33,49 @@ fn tables(tensors: &Tensors, prefix: &'static str) -> impl Iterator<Item = (Stri
 }
 
 fn import(tensors: &mut Tensors, hints: &Hints) -> Result<FloatModel> {
-    let mut assumptions = Vec::new();
-    let dim = dim(tensors)?;
-    let dense = dense_inputs(tensors, dim)?;
-    let fields = fields(tensors, hints, dense, &mut assumptions)?;
-    let mut stages = vec![Stage::Concat];
-    let width = layers(tensors, hints, dim + dense, &mut stages, &mut assumptions)?;
-    let head = tensors.take("dnn_linear.weight", &[1, width])?;
-    stages.push(Stage::Dense(Dense { weights: head, bias: vec![0.0] }));
-
-    let (mut linear, mut embeddings) = (Vec::new(), Vec::new());
-    for field in &fields {
-        let FieldKind::Id { rows } = field.kind else { continue };
-        for (prefix, order) in [(FIRST, "first order"), (SECOND, "Bi-Interaction")] {
-            if tensors.shape(&format!("{prefix}{}.weight", field.name)).is_none() {
-                assumptions.push(format!(
-                    "field `{}` takes no part in the {order}: the checkpoint has no `{prefix}{0}.weight`",
-                    field.name
-                ));
-            }
-        }
-        linear.extend(table(tensors, FIRST, &field.name, rows as usize, 1)?);
-        embeddings.extend(table(tensors, SECOND, &field.name, rows as usize, dim)?);
-    }
-    let dense_linear = match dense {
-        0 => Vec::new(),
-        _ => tensors.take(DENSE_LINEAR, &[dense, 1])?,
+    let mut draft = Draft::new(tensors, hints);
+    let dim = dim(draft.tensors)?;
+    let (deep, linear) = dense_counts(draft.tensors, dim)?;
+    let columns = match draft.dense_columns(deep, linear.unwrap_or(0))? {
+        Some(columns) => columns,
+        None => DenseColumns::all(dense_inputs(draft.tensors, deep, linear)?),
     };
-    let bias = tensors.take("out.bias", &[1])?;
-    let task = hints.task(&tensors.file, tensors.facts.get("out.task"), Task::Binary, &mut assumptions)?;
-    let ids = id_fields(&fields);
-    Ok(FloatModel {
-        dialect: DIALECT.name,
-        max_active: hints.said_max_active().unwrap_or(u16::try_from(ids).unwrap_or(u16::MAX)),
-        max_value: hints.said_max_value().unwrap_or(1.0),
-        one_per_field: true,
-        fields,
-        bias: bias.iter().sum(),
-        linear,
-        dense_linear,
-        dim,
-        embeddings,
-        stages,
-        link: Link::of(task),
-        parameters: 0,
-        assumptions,
-        skipped: Vec::new(),
-    })
+    let dense = columns.total;
+    let known = known_tables(draft.tensors);
+    let fields = draft.fields_of_tables(&known, dense)?;
+    if hints.schema_fields().is_empty() && dense > 1 {
+        draft.assume(format!(
+            "the {dense} dense inputs are called dense_0 … in the order of the model's dense columns; a schema can name them"
+        ));
+    }
+    draft.stages.push(Stage::Concat);
+    let width = layers(&mut draft, dim + deep)?;
+    draft.head("dnn_linear.weight", None, Stored::OutIn, width)?;
+    draft.widen_first_layer(dim, &columns);
+    let rows = draft.rows(&fields, |draft, field| {
+        Ok((
+            table(draft, FIRST, "first order", field, 1)?,
+            table(draft, SECOND, "Bi-Interaction", field, dim)?,
+        ))
+    })?;
+    let weights = match linear {
+        Some(linear) => draft.tensors.take(DENSE_LINEAR, &[linear, 1])?,
+        None => Vec::new(),
+    };
+    draft.dense_linear = columns.spread(&weights);
+    draft.bias = draft.number("out.bias")?;
+    draft.finish(DIALECT.name, fields, dim, rows, ("out.task", Task::Binary))
+}
+
+/// The tables of either order.
+fn known_tables(tensors: &Tensors) -> Vec<Field> {
+    let mut known: Vec<Field> = Vec::new();
+    for (name, rows) in tables(tensors, SECOND).chain(tables(tensors, FIRST)) {
+        if known.iter().all(|field| field.name != name) {
+            known.push(id_field(name, rows));
+        }
+    }
+    known
 }
 
 /// Embedding width, which all tables must share.
@@ -97,19 +96,24 @@ fn dim(tensors: &Tensors) -> Result<usize> {
     dim.ok_or_else(|| tensors.refuse(SECOND, "no embedding table"))
 }
 
-/// How many dense inputs there are, by the first layer's width and by the first order.
-fn dense_inputs(tensors: &Tensors, dim: usize) -> Result<usize> {
+/// How many dense inputs the first layer takes, and how many the first order where it takes any.
+fn dense_counts(tensors: &Tensors, dim: usize) -> Result<(usize, Option<usize>)> {
     let first = "dnn.linears.0.weight";
     let shape = tensors.shape(first);
     let Some(&[_, inputs]) = shape else {
         return Err(tensors.refuse(first, format!("expected [out, in], found {shape:?}")));
     };
-    let Some(dense) = inputs.checked_sub(dim) else {
+    let Some(deep) = inputs.checked_sub(dim) else {
         return Err(
             tensors.refuse(first, format!("expected at least {dim} inputs (the lanes of z), found {inputs}"))
         );
     };
-    match tensors.shape(DENSE_LINEAR).map(|shape| shape.first().copied().unwrap_or(0)) {
+    Ok((deep, tensors.shape(DENSE_LINEAR).map(|shape| shape.first().copied().unwrap_or(0))))
+}
+
+/// How many dense inputs there are, where both orders take all.
+fn dense_inputs(tensors: &Tensors, dense: usize, linear: Option<usize>) -> Result<usize> {
+    match linear {
         Some(linear) if linear == dense => Ok(dense),
         None if dense == 0 => Ok(0),
         None => Err(tensors.refuse(
@@ -122,107 +126,50 @@ fn dense_inputs(tensors: &Tensors, dim: usize) -> Result<usize> {
         )),
         Some(linear) => Err(tensors.refuse(
             DENSE_LINEAR,
-            format!("has {linear} dense inputs, but the first layer takes {dense}; both must list the same columns"),
+            format!("has {linear} dense inputs, but the first layer takes {dense}: say in the schema which columns have `only` one order"),
         )),
     }
 }
 
-/// The fields in the schema's order, or in the checkpoint's.
-fn fields(
-    tensors: &Tensors,
-    hints: &Hints,
-    dense: usize,
-    assumptions: &mut Vec<String>,
-) -> Result<Vec<Field>> {
-    let mut known: Vec<(String, usize)> = tables(tensors, SECOND).collect();
-    let first_only: Vec<_> =
-        tables(tensors, FIRST).filter(|(name, _)| known.iter().all(|(n, _)| n != name)).collect();
-    known.extend(first_only);
-    let fields = hints.fields(&tensors.file, &known, dense)?;
-    if hints.schema_fields().is_empty() && dense > 1 {
-        assumptions.push(format!(
-            "the {dense} dense inputs are called dense_0 … in the order of the model's dense columns; a schema can name them"
-        ));
-    }
-    for field in &fields {
-        let FieldKind::Id { rows } = field.kind else { continue };
-        let Some((_, found)) = known.iter().find(|(name, _)| *name == field.name) else {
-            return Err(tensors.refuse(
-                &format!("{SECOND}{}.weight", field.name),
-                "missing, but the schema lists the field",
-            ));
-        };
-        if *found != rows as usize {
-            let problem = format!("the schema says {rows} rows, the checkpoint has {found}");
-            return Err(tensors.refuse(&format!("{SECOND}{}.weight", field.name), problem));
-        }
-    }
-    let ids = id_fields(&fields);
-    if ids != known.len() {
-        let missing = known.iter().find(|(name, _)| fields.iter().all(|field| field.name != *name));
-        let (name, rows) = missing.map_or(("", 0), |(name, rows)| (name, *rows));
-        let problem =
-            format!("the checkpoint's field `{name}` of {rows} rows is not in it, or another is twice");
-        return Err(Error::refused(&tensors.file, "schema", problem));
-    }
-    Ok(fields)
-}
-
 /// The hidden layers; gives the last one's width.
-fn layers(
-    tensors: &mut Tensors,
-    hints: &Hints,
-    inputs: usize,
-    stages: &mut Vec<Stage>,
-    assumptions: &mut Vec<String>,
-) -> Result<usize> {
+fn layers(draft: &mut Draft<'_>, inputs: usize) -> Result<usize> {
     let mut width = inputs;
     for layer in 0.. {
-        let name = format!("dnn.linears.{layer}.weight");
-        let Some(shape) = tensors.shape(&name) else {
-            if tensors.shape(&format!("dnn.linears.{layer}.bias")).is_some() {
-                return Err(tensors.refuse(&name, "missing, but its bias is there"));
+        let (weights, bias) = (format!("dnn.linears.{layer}.weight"), format!("dnn.linears.{layer}.bias"));
+        if draft.tensors.shape(&weights).is_none() {
+            if draft.tensors.shape(&bias).is_some() {
+                return Err(draft.tensors.refuse(&weights, "missing, but its bias is there"));
             }
             break;
-        };
-        let out = shape.first().copied().unwrap_or(0);
-        let weights = tensors.take(&name, &[out, width])?;
-        let bias = tensors.take(&format!("dnn.linears.{layer}.bias"), &[out])?;
-        stages.push(Stage::Dense(Dense { weights, bias }));
-        stages.push(Stage::Activation(activation(tensors, hints, layer, out, assumptions)?));
-        width = out;
+        }
+        width = draft.dense(&weights, Some(&bias), Stored::OutIn, width)?;
+        let module = format!("dnn.activation_layers.{layer}");
+        let slopes = format!("{module}.weight");
+        match draft.tensors.shape(&slopes) {
+            Some(_) => draft.prelu(&slopes, width)?,
+            None => draft.activation(&module)?,
+        }
     }
     Ok(width)
 }
 
-fn activation(
-    tensors: &mut Tensors,
-    hints: &Hints,
-    layer: usize,
-    out: usize,
-    assumptions: &mut Vec<String>,
-) -> Result<Activation> {
-    let name = format!("dnn.activation_layers.{layer}.weight");
-    if let Some(shape) = tensors.shape(&name).map(<[usize]>::to_vec) {
-        let slopes = tensors.take(&name, &shape)?;
-        return match slopes.as_slice() {
-            [slope] => Ok(Activation::LeakyRelu(*slope)),
-            slopes if slopes.len() == out => Ok(Activation::PRelu(slopes.to_vec())),
-            slopes => {
-                Err(tensors.refuse(&name, format!("expected 1 or {out} slopes, found {}", slopes.len())))
-            }
-        };
-    }
-    hints.activation(tensors, &format!("dnn.activation_layers.{layer}"), assumptions)
-}
-
 /// A field's table, or zeros when the field takes no part in that order.
-fn table(tensors: &mut Tensors, prefix: &str, field: &str, rows: usize, columns: usize) -> Result<Vec<f32>> {
-    let name = format!("{prefix}{field}.weight");
-    match tensors.shape(&name) {
-        Some(_) => tensors.take_f32(&name, &[rows, columns]),
-        None => Ok(vec![0.0; rows * columns]),
+fn table(
+    draft: &mut Draft<'_>,
+    prefix: &str,
+    order: &str,
+    field: &Field,
+    columns: usize,
+) -> Result<Vec<f32>> {
+    let name = format!("{prefix}{}.weight", field.name);
+    if draft.tensors.shape(&name).is_some() {
+        return draft.tensors.take_f32(&name, &[extent(field), columns]);
     }
+    draft.assume(format!(
+        "field `{}` takes no part in the {order}: the checkpoint has no `{name}`",
+        field.name
+    ));
+    Ok(vec![0.0; extent(field) * columns])
 }
 
 #[cfg(test)]
@@ -233,7 +180,7 @@ mod tests {
             tests::{refusal, tensors},
         },
         float_model::{Activation, Stage},
-        schema::{Field, FieldKind, Schema, Task},
+        schema::{Field, FieldKind, Schema, Task, lay_out},
         tensors::{Fact, Tensors},
     };
 
@@ -259,8 +206,9 @@ mod tests {
 
     #[test]
     fn fields_follow_the_schema_and_their_tables_with_them() {
-        let field = |name: &str, rows| Field { name: name.into(), kind: FieldKind::Id { rows } };
-        let fields = vec![field("b", 4), field("a", 2)];
+        let field = |name: &str, rows| Field::new(name, FieldKind::Id { rows });
+        let mut fields = vec![field("b", 4), field("a", 2)];
+        lay_out(&mut fields).unwrap();
         let schema = Schema { schema_version: 1, fields: fields.clone(), ..Schema::default() };
         let mut tensors = with(&[], &[]);
         if let Some(tensor) = tensors.entries.get_mut("linear_model.embedding_dict.a.weight") {
@@ -269,7 +217,7 @@ mod tests {
         let model = import(tensors, &Hints { schema: Some(schema), ..Hints::default() }).unwrap();
         assert_eq!(model.fields, fields);
         assert_eq!(model.linear, [0.5, 0.5, 0.5, 0.5, 7.0, 8.0]);
-        assert!(model.one_per_field && model.max_active == 2);
+        assert!(matches!(model.fields[0].kind, FieldKind::Id { .. }) && model.max_active == 2);
     }
 
     #[test]

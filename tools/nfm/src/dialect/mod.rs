@@ -1,12 +1,26 @@
 //! Dialects: named tensors in, a [`FloatModel`] out. Each knows one trainer's names and graph, and no file.
 
+mod daisy;
+mod deepctr_keras;
 mod deepctr_torch;
+mod draft;
+mod elliot;
+mod fuxi;
+mod kgat_torch;
+pub mod map;
+mod mlgb;
 mod paper;
+mod paper_tf1;
+mod rec_bole;
+mod rec_learn;
+mod rec_pangu;
+mod sequential;
+mod torchfm;
 
 use crate::{
     error::{Error, Result},
     float_model::{Activation, FloatModel},
-    schema::{Field, FieldKind, Schema, Task, dense_inputs},
+    schema::{Field, Schema, Task},
     tensors::{Fact, Tensors},
 };
 
@@ -29,7 +43,22 @@ impl core::fmt::Debug for Dialect {
 }
 
 /// All dialects, in the order in which they are tried.
-pub const DIALECTS: &[Dialect] = &[deepctr_torch::DIALECT, paper::DIALECT];
+pub const DIALECTS: &[Dialect] = &[
+    deepctr_torch::DIALECT,
+    paper::DIALECT,
+    torchfm::DIALECT,
+    torchfm::ARM_NET,
+    rec_pangu::DIALECT,
+    daisy::DIALECT,
+    deepctr_keras::DIALECT,
+    paper_tf1::DIALECT,
+    rec_learn::DIALECT,
+    elliot::DIALECT,
+    fuxi::DIALECT,
+    rec_bole::DIALECT,
+    kgat_torch::DIALECT,
+    mlgb::DIALECT,
+];
 
 /// What the user says about the checkpoint that it does not say itself.
 #[derive(Debug, Clone, Default)]
@@ -40,6 +69,8 @@ pub struct Hints {
     pub task: Option<Task>,
     /// The dialect's name; recognized when absent.
     pub dialect: Option<String>,
+    /// Which tensor is what, for a checkpoint of no dialect.
+    pub map: Option<map::Map>,
     /// ε of batch normalization, which goes before the schema's.
     pub bn_eps: Option<f64>,
     /// The hidden layers' activation, which goes before the schema's.
@@ -66,6 +97,11 @@ impl Hints {
     #[must_use]
     pub fn said_max_value(&self) -> Option<f64> {
         self.said(self.max_value, |schema| schema.max_value)
+    }
+
+    /// ε of batch norm, by the user or the schema.
+    fn said_bn_eps(&self) -> Option<f64> {
+        self.said(self.bn_eps, |schema| schema.bn_eps)
     }
 
     /// The schema's fields; none without a schema.
@@ -112,57 +148,43 @@ impl Hints {
         module: &str,
         assumptions: &mut Vec<String>,
     ) -> Result<Activation> {
+        if let Some(known) = self.known_activation(tensors, module)? {
+            return Ok(known);
+        }
+        let note = "hidden activation is relu; if not, say --activation";
+        if assumptions.iter().all(|assumption| assumption != note) {
+            assumptions.push(note.into());
+        }
+        Ok(Activation::Relu)
+    }
+
+    /// The activation of a hidden layer, by the user, the schema or the checkpoint.
+    fn known_activation(&self, tensors: &Tensors, module: &str) -> Result<Option<Activation>> {
         let said = self.said(self.activation.clone(), |schema| schema.activation.clone());
         let class = tensors.facts.get(&format!("{module}.__class__"));
         let fact = match class.or(tensors.facts.get("config.activation")) {
             Some(Fact::Text(name)) => Some(class_name(name)),
             _ => None,
         };
-        let known = said.is_none() && class.is_some();
-        let Some(name) = said.or(fact) else {
-            let note = "hidden activation is relu; if not, say --activation";
-            if assumptions.iter().all(|assumption| assumption != note) {
-                assumptions.push(note.into());
-            }
-            return Ok(Activation::Relu);
-        };
+        let of_module = said.is_none() && class.is_some();
+        let Some(name) = said.or(fact) else { return Ok(None) };
         let parameter = |name: &str| match tensors.facts.get(&format!("{module}.{name}")) {
-            Some(Fact::Float(parameter)) if known => Some(*parameter),
+            Some(Fact::Float(parameter)) if of_module => Some(*parameter),
             #[expect(clippy::cast_precision_loss, reason = "a slope is small")]
-            Some(Fact::Int(parameter)) if known => Some(*parameter as f64),
+            Some(Fact::Int(parameter)) if of_module => Some(*parameter as f64),
             _ => None,
         };
         match Activation::by_name(&name) {
             Some(Activation::LeakyRelu(slope)) => {
-                Ok(Activation::LeakyRelu(parameter("negative_slope").unwrap_or(slope)))
+                Ok(Some(Activation::LeakyRelu(parameter("negative_slope").unwrap_or(slope))))
             }
-            Some(Activation::Elu(alpha)) => Ok(Activation::Elu(parameter("alpha").unwrap_or(alpha))),
-            Some(other) => Ok(other),
+            Some(Activation::Elu(alpha)) => Ok(Some(Activation::Elu(parameter("alpha").unwrap_or(alpha)))),
+            Some(other) => Ok(Some(other)),
             None => {
                 let problem = format!("`{name}` is not supported; supported are {}", Activation::NAMES);
                 Err(Error::refused(&tensors.file, "hidden activation", problem))
             }
         }
-    }
-
-    /// The fields: the schema's, checked against `tables` (name and rows of each id field, if the checkpoint knows
-    /// them) and the number of dense inputs, or made up from these.
-    fn fields(&self, file: &str, tables: &[(String, usize)], dense: usize) -> Result<Vec<Field>> {
-        let fields = self.schema_fields();
-        if fields.is_empty() {
-            let ids = tables.iter().map(|(name, rows)| Field {
-                name: name.clone(),
-                kind: FieldKind::Id { rows: u32::try_from(*rows).unwrap_or(u32::MAX) },
-            });
-            let dense = (0..dense).map(|i| Field { name: format!("dense_{i}"), kind: FieldKind::Dense });
-            return Ok(ids.chain(dense).collect());
-        }
-        if dense_inputs(fields) != dense {
-            let problem =
-                format!("the checkpoint has {dense} dense inputs, the schema {}", dense_inputs(fields));
-            return Err(Error::refused(file, "schema", problem));
-        }
-        Ok(fields.to_vec())
     }
 }
 
@@ -182,16 +204,21 @@ pub fn import(mut tensors: Tensors, hints: &Hints) -> Result<FloatModel> {
     let mut skipped: Vec<String> =
         tensors.entries.keys().filter(|name| is_no_parameter(name)).cloned().collect();
     tensors.entries.retain(|name, _| !is_no_parameter(name));
-    let dialect = choose(&tensors, hints)?;
     let parameters = tensors.entries.values().map(|tensor| tensor.values.len()).sum();
-    let mut model = (dialect.import)(&mut tensors, hints)?;
+    let (name, mut model) = match &hints.map {
+        Some(map) => ("map", map.import(&mut tensors, hints)?),
+        None => {
+            let dialect = choose(&tensors, hints)?;
+            (dialect.name, (dialect.import)(&mut tensors, hints)?)
+        }
+    };
     if !tensors.entries.is_empty() {
         let left: Vec<String> =
             tensors.entries.iter().map(|(name, tensor)| format!("`{name}` {:?}", tensor.shape)).collect();
         let problem = format!(
             "the {} dialect has no place for {}; scores without it could be wrong. If it is no part of the model, \
              remove it from the checkpoint",
-            dialect.name,
+            name,
             left.join(", ")
         );
         return Err(Error::refused(&file, "tensors left over", problem));
@@ -202,9 +229,21 @@ pub fn import(mut tensors: Tensors, hints: &Hints) -> Result<FloatModel> {
     Ok(model)
 }
 
+/// Names of the dialects that recognize `tensors`: one, for a checkpoint that loads without saying its dialect.
+#[must_use]
+pub fn recognized(tensors: &Tensors) -> Vec<&'static str> {
+    DIALECTS.iter().filter(|dialect| (dialect.recognizes)(tensors)).map(|dialect| dialect.name).collect()
+}
+
 /// Counters that training keeps beside the parameters.
 fn is_no_parameter(name: &str) -> bool {
     name.rsplit('.').next() == Some("num_batches_tracked")
+}
+
+/// Whether Keras numbered the weights and wrote no names: `.weights.h5` of `tf_keras`, and the export of Keras 3.
+fn is_nameless(tensors: &Tensors) -> bool {
+    let numbered = |name: &String| name.starts_with("layers/") || name.starts_with("variables/");
+    tensors.entries.keys().any(numbered)
 }
 
 fn choose(tensors: &Tensors, hints: &Hints) -> Result<&'static Dialect> {
@@ -216,9 +255,15 @@ fn choose(tensors: &Tensors, hints: &Hints) -> Result<&'static Dialect> {
             .ok_or_else(|| Error::refused(file, "--dialect", format!("`{name}` is none of {}", names())));
     }
     DIALECTS.iter().find(|d| (d.recognizes)(tensors)).ok_or_else(|| {
+        if is_nameless(tensors) {
+            let problem = "it holds weights without the names of layers, so that nobody can tell its tables apart: save the \
+                           model as .keras, as .h5, or as a TensorFlow checkpoint";
+            return Error::refused(file, "", problem);
+        }
         let found: Vec<&str> = tensors.entries.keys().take(8).map(String::as_str).collect();
         let problem = format!(
-            "its {} tensors ({}, …) look like no supported NFM: {}",
+            "its {} tensors ({}, …) look like no supported NFM: {}; say what they are by --map, for which `nfm inspect` prints a \
+             starting point",
             tensors.entries.len(),
             found.join(", "),
             names()
@@ -250,11 +295,11 @@ mod tests {
     fn a_checkpoint_of_no_dialect_is_refused_with_what_was_found() {
         let message = refusal(tensors(&[("conv1.weight", &[3, 3])]), &Hints::default());
         assert!(
-            message.contains("conv1.weight") && message.contains("deepctr-torch, paper-torch"),
+            message.contains("conv1.weight") && message.contains("deepctr-torch, paper-torch, "),
             "{message}"
         );
         let hints = Hints { dialect: Some("keras".into()), ..Hints::default() };
         let message = refusal(tensors(&[]), &hints);
-        assert!(message.contains("`keras` is none of deepctr-torch, paper-torch"), "{message}");
+        assert!(message.contains("`keras` is none of deepctr-torch, paper-torch, "), "{message}");
     }
 }

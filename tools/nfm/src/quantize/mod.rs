@@ -12,7 +12,7 @@ use crate::{
     calibrate::Ranges,
     float_model::{Activation, FloatModel, Link},
     fold::Folded,
-    schema::{Field, FieldKind},
+    schema::{Field, FieldKind, Sequence},
 };
 
 pub use fixed::fixed;
@@ -128,11 +128,20 @@ pub struct Sizes {
 
 /// The input's columns as the device library lists them.
 fn fields(fields: &[Field]) -> Vec<device::Field<'_>> {
-    let kind = |kind| match kind {
-        FieldKind::Id { rows } => device::FieldKind::Id { rows },
+    fields.iter().map(|field| device::Field { name: &field.name, kind: field_kind(field) }).collect()
+}
+
+fn field_kind(field: &Field) -> device::FieldKind {
+    let first = field.first;
+    match field.kind {
+        FieldKind::Id { rows } => device::FieldKind::Id { first, rows },
+        FieldKind::Ids { rows } => device::FieldKind::Ids { first, rows },
         FieldKind::Dense => device::FieldKind::Dense,
-    };
-    fields.iter().map(|field| device::Field { name: &field.name, kind: kind(field.kind) }).collect()
+        FieldKind::Scaled => device::FieldKind::Scaled { row: first },
+        FieldKind::Sequence(Sequence { rows, pooling, linear, .. }) => {
+            device::FieldKind::Sequence { first, rows, pooling: pooling.into(), linear: linear.into() }
+        }
+    }
 }
 
 /// The nearest integer, as `i32`; `None` when it is beyond.

@@ -235,7 +235,7 @@ mod tests {
 
     /// What the device says to a model of one row with these limits, at the largest shift.
     fn device_accepts(max_active: u16, max_value: Q16, max_embedding: u16) -> bool {
-        let fields = [Field { name: "f", kind: FieldKind::Id { rows: 1 } }];
+        let fields = [Field { name: "f", kind: FieldKind::Id { first: 0, rows: 1 } }];
         let parts = FixedParts {
             info: Info { name: "", rows: 1, dim: 4, max_active, fields: Fields::Listed(&fields) },
             max_value,

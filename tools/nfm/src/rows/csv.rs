@@ -2,7 +2,8 @@
 
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder, Terminator};
 
-use super::{Layout, Problem, Row, SlotKind, finite, quote, unless_all_one, whole};
+use super::{Layout, Problem, Row, finite, push_sequence, quote, unless_all_one, whole};
+use crate::schema::{Field, FieldKind};
 
 /// The name of the label's column.
 const LABEL: &str = "label";
@@ -25,7 +26,7 @@ impl Csv {
         cells.split(header)?;
         let names: Vec<&str> = cells.iter().collect();
         for (index, name) in names.iter().enumerate() {
-            if *name != LABEL && !layout.slots.iter().any(|slot| slot.name == *name) {
+            if *name != LABEL && !layout.fields.iter().any(|slot| slot.name == *name) {
                 return Err(unknown_column(&layout, index, name, &names));
             }
             if names.iter().take(index).any(|earlier| earlier == name) {
@@ -33,8 +34,8 @@ impl Csv {
             }
         }
         let position = |wanted: &str| names.iter().position(|name| *name == wanted);
-        let mut columns = Vec::with_capacity(layout.slots.len());
-        for slot in &layout.slots {
+        let mut columns = Vec::with_capacity(layout.fields.len());
+        for slot in &layout.fields {
             columns.push(position(&slot.name).ok_or_else(|| {
                 Problem::new(format!("expected a column for the field {}, found none", quote(&slot.name)))
             })?);
@@ -59,20 +60,9 @@ impl Csv {
         }
         let mut row = Row::default();
         let mut values = Vec::new();
-        for (slot, column) in self.layout.slots.iter().zip(&self.columns) {
+        for (field, column) in self.layout.fields.iter().zip(&self.columns) {
             let cell = self.cells.get(*column);
-            let problem = |text: String| Problem::in_column(&slot.name, text);
-            match slot.kind {
-                SlotKind::Dense => row.dense.push(number(cell).map_err(problem)?),
-                SlotKind::Id { .. } if cell.is_empty() => {}
-                SlotKind::Id { base, rows } => {
-                    for entry in cell.split('|') {
-                        let (id, value) = active(entry.trim(), base, rows).map_err(problem)?;
-                        row.ids.push(id);
-                        values.push(value);
-                    }
-                }
-            }
+            add(field, cell, &mut row, &mut values).map_err(|text| Problem::in_column(&field.name, text))?;
         }
         if let Some(cell) = self.label.map(|column| self.cells.get(column)).filter(|cell| !cell.is_empty()) {
             row.label = Some(number(cell).map_err(|text| Problem::in_column(LABEL, text))?);
@@ -82,15 +72,45 @@ impl Csv {
     }
 }
 
+/// Adds what a field's cell says.
+fn add(field: &Field, cell: &str, row: &mut Row, values: &mut Vec<f64>) -> Result<(), String> {
+    match field.kind {
+        FieldKind::Dense => row.dense.push(number(cell)?),
+        FieldKind::Scaled => {
+            row.ids.push(field.first);
+            values.push(number(cell)?);
+        }
+        FieldKind::Id { .. } | FieldKind::Ids { .. } => {
+            for (id, value) in entries(field, cell)? {
+                row.ids.push(id);
+                values.push(value);
+            }
+        }
+        FieldKind::Sequence(sequence) => {
+            let mut entries = entries(field, cell)?;
+            let padding = sequence.padding.map(|padding| field.first + padding);
+            entries.retain(|(id, _)| Some(*id) != padding);
+            push_sequence(row, values, &sequence, &entries)?;
+        }
+    }
+    Ok(())
+}
+
+/// The entries of a cell, `(global id, value)`.
+fn entries(field: &Field, cell: &str) -> Result<Vec<(u32, f64)>, String> {
+    let cells = cell.split('|').filter(|_| !cell.is_empty());
+    cells.map(|entry| active(entry.trim(), field.first.into(), field.kind.rows())).collect()
+}
+
 /// Columns are found by name, so the names must tell the fields apart.
 fn check_names(layout: &Layout) -> Result<(), Problem> {
-    for (index, slot) in layout.slots.iter().enumerate() {
+    for (index, slot) in layout.fields.iter().enumerate() {
         if slot.name == LABEL {
             return Err(Problem::new(format!(
                 "expected `{LABEL}` to be the label's column, found a field of that name; rename the field"
             )));
         }
-        if layout.slots.iter().take(index).any(|earlier| earlier.name == slot.name) {
+        if layout.fields.iter().take(index).any(|earlier| earlier.name == slot.name) {
             let name = quote(&slot.name);
             return Err(Problem::new(format!("expected fields with different names, found {name} twice")));
         }
@@ -112,8 +132,8 @@ fn unknown_column(layout: &Layout, index: usize, name: &str, names: &[&str]) -> 
     if let ([_], Some(separator)) = (names, name.chars().find(|c| matches!(c, '\t' | ';'))) {
         return Problem::new(format!("expected columns separated by commas, found {separator:?}"));
     }
-    let mut fields: Vec<String> = layout.slots.iter().take(LISTED).map(|slot| quote(&slot.name)).collect();
-    if layout.slots.len() > LISTED {
+    let mut fields: Vec<String> = layout.fields.iter().take(LISTED).map(|slot| quote(&slot.name)).collect();
+    if layout.fields.len() > LISTED {
         fields.push("…".into());
     }
     Problem::in_column(

@@ -1,6 +1,6 @@
 //! libFM and libSVM text: `label id:value …`.
 
-use super::{Layout, Problem, Row, finite, quote, unless_all_one, whole};
+use super::{Layout, Problem, Row, finite, push_sequence, quote, unless_all_one, whole};
 
 /// Whether a text whose first line is `line` has this format: it starts with a number, or with an entry whose label
 /// is missing (so that [`LibFm::parse`] can say that).
@@ -17,9 +17,20 @@ pub(super) struct LibFm {
 }
 
 impl LibFm {
-    pub(super) fn new(layout: Layout) -> Self {
+    /// A parser, unless the fields of ids cannot be told apart by them.
+    pub(super) fn new(layout: Layout) -> Result<Self, Problem> {
+        for (field, _) in layout.sequences() {
+            let shares =
+                layout.fields.iter().find(|other| other.name != field.name && other.rows() == field.rows());
+            if let Some(other) = shares {
+                let (name, other) = (quote(&field.name), quote(&other.name));
+                return Err(Problem::new(format!(
+                    "expected CSV, because the sequence {name} shares its table with {other} and ids cannot tell them apart, found libFM text"
+                )));
+            }
+        }
         let dense = vec![None; layout.dense_len];
-        Self { layout, dense }
+        Ok(Self { layout, dense })
     }
 
     /// The row in `line`; `None` when there is only a comment.
@@ -63,8 +74,24 @@ impl LibFm {
             };
             row.dense.push(*value);
         }
+        self.gather_sequences(&mut row, &mut values)?;
         row.values = unless_all_one(values);
         Ok(Some(row))
+    }
+
+    /// Moves the entries of sequences behind the others, each sequence's together.
+    fn gather_sequences(&self, row: &mut Row, values: &mut Vec<f64>) -> Result<(), Problem> {
+        for (field, sequence) in self.layout.sequences() {
+            let all = row.ids.drain(..).zip(values.drain(..));
+            let (mine, others): (Vec<_>, Vec<_>) =
+                all.partition(|(id, _)| field.rows().contains(&(*id).into()));
+            (row.ids, *values) = others.into_iter().unzip();
+            let padding = sequence.padding.map(|padding| field.first + padding);
+            let mine: Vec<_> = mine.into_iter().filter(|(id, _)| Some(*id) != padding).collect();
+            push_sequence(row, values, &sequence, &mine)
+                .map_err(|text| Problem::in_column(&field.name, text))?;
+        }
+        Ok(())
     }
 
     fn out_of_range(&self, word: &str) -> Problem {

@@ -6,11 +6,12 @@
 //!
 //! * **libFM**, where the first word is a number: `label id:value id:value …`. The ids count from 0 over the tables
 //!   in the order of the id fields, and an id may come more than once. With `n` rows in all tables, `n` is the first
-//!   dense input, `n + 1` the second; each must be given exactly once. A `#` starts a comment.
+//!   dense input, `n + 1` the second; each must be given exactly once. Entries in the rows of a sequence are its ids,
+//!   in their order. A `#` starts a comment.
 //! * **CSV** otherwise: a header names the columns, one for each field and an optional one called `label`, in any
-//!   order. The cell of an id field is an id of that field's table, or several with `|` between, each `id` or
-//!   `id:value`; an empty one has no active entry. The cell of a dense field is a number. An empty label is none.
-//!   A record is one line: a quoted cell cannot hold a line break.
+//!   order. The cell of an id field or a sequence is an id of that field's table, or several with `|` between, each
+//!   `id` or `id:value`; an empty one has no active entry. The cell of a dense or scaled field is a number. An empty
+//!   label is none. A record is one line: a quoted cell cannot hold a line break.
 //!
 //! All numbers must be finite. Nothing is guessed: what does not fit is an error with the file, line and column.
 //!
@@ -18,8 +19,8 @@
 //! use nfm::{rows::Rows, schema::{Field, FieldKind}};
 //!
 //! let fields = [
-//!     Field { name: "carrier".into(), kind: FieldKind::Id { rows: 17 } },
-//!     Field { name: "distance".into(), kind: FieldKind::Dense },
+//!     Field::new("carrier", FieldKind::Id { rows: 17 }),
+//!     Field::new("distance", FieldKind::Dense),
 //! ];
 //! let csv = "distance,carrier,label\n0.5,3,1\n";
 //! for row in Rows::from_reader("example", csv.as_bytes(), None, &fields)? {
@@ -38,6 +39,7 @@ use std::{
     fmt,
     fs::File,
     io::{self, Read},
+    ops::Range,
     path::Path,
 };
 
@@ -46,7 +48,7 @@ pub(crate) use self::scores::write_file;
 use self::{csv::Csv, libfm::LibFm, lines::Lines};
 use crate::{
     error::{Error, Result},
-    schema::{self, Field, FieldKind},
+    schema::{self, Field, FieldKind, Pooling, Sequence, Weights},
 };
 
 /// One row: the active entries, the dense inputs, and the label where there is one.
@@ -56,10 +58,64 @@ pub struct Row {
     pub ids: Vec<u32>,
     /// A value for each id; `None` when all are one.
     pub values: Option<Vec<f64>>,
+    /// The entries that are sequences, in the order of the entries.
+    pub sequences: Vec<Run>,
     /// Dense inputs in the order of the fields.
     pub dense: Vec<f64>,
     /// The label.
     pub label: Option<f64>,
+}
+
+/// Entries of a row that are one term.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Run {
+    /// The position of the first one.
+    pub start: usize,
+    /// How many there are.
+    pub len: usize,
+    /// How their embeddings are pooled.
+    pub pooling: Pooling,
+    /// How their first-order weights are pooled.
+    pub linear: Pooling,
+    /// Whether they are the ids of a sequence, and not the one entry of a term.
+    pub is_sequence: bool,
+}
+
+impl Run {
+    /// The positions.
+    #[must_use]
+    pub const fn entries(&self) -> Range<usize> {
+        self.start..self.start + self.len
+    }
+}
+
+impl Row {
+    /// Value of the entry at `position`.
+    #[must_use]
+    pub fn value(&self, position: usize) -> f64 {
+        self.values.as_ref().and_then(|values| values.get(position)).copied().unwrap_or(1.0)
+    }
+
+    /// The row's terms in the order of their entries: the sequences, and each other entry by itself.
+    pub fn terms(&self) -> impl Iterator<Item = Run> {
+        let (mut at, mut sequences) = (0, self.sequences.iter().copied().peekable());
+        core::iter::from_fn(move || {
+            if let Some(run) = sequences.next_if(|run| run.start == at) {
+                at = run.entries().end;
+                return Some(run);
+            }
+            let start = at;
+            at += 1;
+            let sum = Pooling::Sum;
+            (start < self.ids.len()).then_some(Run {
+                start,
+                len: 1,
+                pooling: sum,
+                linear: sum,
+                is_sequence: false,
+            })
+        })
+    }
 }
 
 /// The rows of a file, one after the other; the [module](self) describes the formats.
@@ -117,7 +173,7 @@ impl Rows {
             }
         }
         let (format, pending) = if libfm::recognises(lines.text()) {
-            (Format::LibFm(LibFm::new(layout)), true)
+            (Format::LibFm(LibFm::new(layout).map_err(|problem| problem.at(name, 0))?), true)
         } else {
             let csv = Csv::new(layout, lines.text()).map_err(|problem| problem.at(name, lines.number()))?;
             (Format::Csv(Box::new(csv)), false)
@@ -208,24 +264,9 @@ impl fmt::Debug for Rows {
 
 /// Where each field's entries go in a [`Row`].
 struct Layout {
-    slots: Vec<Slot>,
+    fields: Vec<Field>,
     total_rows: u64,
     dense_len: usize,
-}
-
-struct Slot {
-    name: String,
-    kind: SlotKind,
-}
-
-#[derive(Clone, Copy)]
-enum SlotKind {
-    /// Ids below `rows`, which become global by adding `base`.
-    Id {
-        base: u64,
-        rows: u32,
-    },
-    Dense,
 }
 
 impl Layout {
@@ -241,26 +282,53 @@ impl Layout {
                 "expected at most 2³² rows in all id fields, found {total_rows}"
             )));
         }
-        let mut base = 0;
-        let mut slots = Vec::with_capacity(fields.len());
-        for field in fields {
-            let kind = match field.kind {
-                FieldKind::Id { rows } => {
-                    let kind = SlotKind::Id { base, rows };
-                    base += u64::from(rows); // ≤ total_rows ≤ 2³²
-                    kind
-                }
-                FieldKind::Dense => SlotKind::Dense,
-            };
-            slots.push(Slot { name: field.name.clone(), kind });
-        }
-        Ok(Self { slots, total_rows, dense_len: schema::dense_inputs(fields) })
+        Ok(Self { fields: fields.to_vec(), total_rows, dense_len: schema::dense_inputs(fields) })
     }
 
     /// The dense fields in their order.
-    fn dense(&self) -> impl Iterator<Item = &Slot> {
-        self.slots.iter().filter(|slot| matches!(slot.kind, SlotKind::Dense))
+    fn dense(&self) -> impl Iterator<Item = &Field> {
+        self.fields.iter().filter(|field| field.kind == FieldKind::Dense)
     }
+
+    /// The fields that are sequences.
+    fn sequences(&self) -> impl Iterator<Item = (&Field, Sequence)> {
+        self.fields.iter().filter_map(|field| match field.kind {
+            FieldKind::Sequence(sequence) => Some((field, sequence)),
+            _ => None,
+        })
+    }
+}
+
+/// Ends `row` with the entries of a sequence, `(global id, weight)`.
+fn push_sequence(
+    row: &mut Row,
+    values: &mut Vec<f64>,
+    sequence: &Sequence,
+    entries: &[(u32, f64)],
+) -> core::result::Result<(), String> {
+    if entries.is_empty() {
+        return if sequence.pooling == Pooling::Max || sequence.linear == Pooling::Max {
+            Err("expected at least one id, as the largest of none is not defined, found none".into())
+        } else {
+            Ok(())
+        };
+    }
+    if let Some(most) = sequence.max_len.filter(|most| entries.len() > usize::from(*most)) {
+        return Err(format!("expected at most {most} ids, which is its max_len, found {}", entries.len()));
+    }
+    let Sequence { pooling, linear, .. } = *sequence;
+    row.sequences.push(Run { start: row.ids.len(), len: entries.len(), pooling, linear, is_sequence: true });
+    row.ids.extend(entries.iter().map(|(id, _)| id));
+    match sequence.weights {
+        Weights::Raw => values.extend(entries.iter().map(|(_, weight)| weight)),
+        Weights::Softmax => {
+            let largest = entries.iter().map(|(_, weight)| *weight).fold(f64::NEG_INFINITY, f64::max);
+            let e: Vec<f64> = entries.iter().map(|(_, weight)| (weight - largest).exp()).collect();
+            let total: f64 = e.iter().sum();
+            values.extend(e.iter().map(|e| e / total));
+        }
+    }
+    Ok(())
 }
 
 /// What is wrong in a line.

@@ -6,8 +6,14 @@ use super::*;
 
 /// 3 + 2 rows and one dense input, which so has the id 5 in libFM.
 fn fields() -> Vec<Field> {
-    let id = |name: &str, rows| Field { name: name.into(), kind: FieldKind::Id { rows } };
-    vec![id("user", 3), Field { name: "age".into(), kind: FieldKind::Dense }, id("tags", 2)]
+    let id = |name: &str, rows| Field::new(name, FieldKind::Id { rows });
+    laid_out([id("user", 3), Field::new("age", FieldKind::Dense), id("tags", 2)])
+}
+
+fn laid_out(fields: impl Into<Vec<Field>>) -> Vec<Field> {
+    let mut fields = fields.into();
+    schema::lay_out(&mut fields).unwrap();
+    fields
 }
 
 fn read_bytes(bytes: Vec<u8>, fields: &[Field]) -> Result<Vec<Row>> {
@@ -25,7 +31,13 @@ fn gzip(text: &str) -> Vec<u8> {
 }
 
 fn row(ids: &[u32], values: Option<&[f64]>, dense: f64, label: Option<f64>) -> Row {
-    Row { ids: ids.to_vec(), values: values.map(<[f64]>::to_vec), dense: vec![dense], label }
+    Row {
+        ids: ids.to_vec(),
+        values: values.map(<[f64]>::to_vec),
+        dense: vec![dense],
+        label,
+        ..Row::default()
+    }
 }
 
 const LIBFM: &str = "1 2:1 3:1 5:0.5\n-1 0:1 4:0.25 3:-2 5:1e-3\n0.5 5:7\n1 1:1 1:1 5:-0\n";
@@ -72,7 +84,7 @@ fn line_ends_blank_lines_and_a_byte_order_mark_change_nothing() {
 fn white_space_comments_and_quotes_are_tolerated() {
     assert_eq!(read("  1\t2:1   3:1 5:.5 # third user\n# end\n").unwrap(), expected()[..1]);
     assert_eq!(read("\"tags\", label ,user,age\n\"0\", 1 , 2,\"0.5\"\n").unwrap(), expected()[..1]);
-    let names = [Field { name: "a,\"b\"".into(), kind: FieldKind::Dense }];
+    let names = [Field::new("a,\"b\"", FieldKind::Dense)];
     assert_eq!(read_bytes(b"\"a,\"\"b\"\"\"\n3\n".to_vec(), &names).unwrap()[0].dense, [3.0]);
 }
 
@@ -160,16 +172,16 @@ fn what_does_not_fit_is_an_error_that_says_where_and_why() {
 
 #[test]
 fn fields_that_cannot_be_told_apart_are_an_error() {
-    let dense = |name: &str| Field { name: name.into(), kind: FieldKind::Dense };
-    let many = |name: &str| Field { name: name.into(), kind: FieldKind::Id { rows: u32::MAX } };
-    let cases: [(&[Field], &str); 4] = [
-        (&[], "give a schema"),
-        (&[many("a"), many("b")], "2³²"),
-        (&[dense("a"), dense("a")], "`a` twice"),
-        (&[dense("label")], "rename the field"),
+    let dense = |name: &str| Field::new(name, FieldKind::Dense);
+    let many = |name: &str| Field::new(name, FieldKind::Id { rows: u32::MAX });
+    let cases = [
+        (vec![], "give a schema"),
+        (laid_out([many("a"), many("b")]), "2³²"),
+        (vec![dense("a"), dense("a")], "`a` twice"),
+        (vec![dense("label")], "rename the field"),
     ];
     for (fields, word) in cases {
-        let message = read_bytes(b"a,b,label\n1,2,3\n".to_vec(), fields).unwrap_err().to_string();
+        let message = read_bytes(b"a,b,label\n1,2,3\n".to_vec(), &fields).unwrap_err().to_string();
         assert!(message.contains(word), "{message}");
     }
     // libFM does not need the names.
@@ -178,8 +190,8 @@ fn fields_that_cannot_be_told_apart_are_an_error() {
 
 #[test]
 fn the_last_addressable_id_is_read() {
-    let id = |name: &str, rows| Field { name: name.into(), kind: FieldKind::Id { rows } };
-    let fields = [id("a", u32::MAX), id("b", 1)];
+    let id = |name: &str, rows| Field::new(name, FieldKind::Id { rows });
+    let fields = laid_out([id("a", u32::MAX), id("b", 1)]);
     for text in ["a,b\n4294967294,0\n", "0 4294967294:1 4294967295:1\n"] {
         let rows = read_bytes(text.as_bytes().to_vec(), &fields).unwrap();
         assert_eq!(rows[0].ids, [u32::MAX - 1, u32::MAX]);
@@ -290,4 +302,47 @@ fn a_reader_that_fails_is_an_error_of_the_system() {
     let missing = Rows::open(Path::new("/nonexistent/rows.csv"), &fields()).unwrap_err();
     assert!(missing.to_string().starts_with("/nonexistent/rows.csv: "));
     assert!(matches!(Rows::open(Path::new("/"), &fields()), Err(Error::Io { .. })));
+}
+
+#[test]
+fn both_formats_give_the_ids_of_a_sequence_together() {
+    let sequence = |pooling, weights| {
+        let (linear, max_len, padding) = (Pooling::Sum, Some(3), Some(0));
+        FieldKind::Sequence(Sequence { rows: 4, pooling, linear, max_len, padding, weights })
+    };
+    let mean = sequence(Pooling::Mean, Weights::Raw);
+    let fields = laid_out([
+        Field::new("tags", mean),
+        Field::new("user", FieldKind::Id { rows: 2 }),
+        Field::new("price", FieldKind::Scaled),
+    ]);
+    let run = |start| Run { start, len: 2, pooling: Pooling::Mean, linear: Pooling::Sum, is_sequence: true };
+    // The padding 0 is no entry.
+    let csv = &read_bytes(b"tags,user,price\n3|0|2:0.5,1,0.25\n".to_vec(), &fields).unwrap()[0];
+    assert_eq!((csv.ids.as_slice(), csv.sequences.as_slice()), (&[3, 2, 5, 6][..], &[run(0)][..]));
+    assert_eq!(csv.values.as_deref(), Some(&[1.0, 0.5, 1.0, 0.25][..]));
+    let libfm = &read_bytes(b"1 3:1 5:1 0:1 2:0.5 6:0.25\n".to_vec(), &fields).unwrap()[0];
+    assert_eq!((libfm.ids.as_slice(), libfm.sequences.as_slice()), (&[5, 6, 3, 2][..], &[run(2)][..]));
+
+    let message = read_bytes(b"tags,user,price\n1|2|3|1,1,0\n".to_vec(), &fields).unwrap_err().to_string();
+    assert!(message.contains("at most 3 ids") && message.contains("found 4"), "{message}");
+    let empty = read_bytes(b"tags,user,price\n,1,0\n".to_vec(), &fields).unwrap();
+    assert_eq!((empty[0].ids.as_slice(), empty[0].sequences.len()), (&[5, 6][..], 0));
+    let largest = laid_out([Field::new("tags", sequence(Pooling::Max, Weights::Raw))]);
+    let message = read_bytes(b"tags\n0\n".to_vec(), &largest).unwrap_err().to_string();
+    assert!(message.contains("column `tags`: expected at least one id"), "{message}");
+
+    // Softmax of 0 and ln 3: 1 / 4 and 3 / 4.
+    let softmax = laid_out([Field::new("tags", sequence(Pooling::Sum, Weights::Softmax))]);
+    let values =
+        read_bytes(b"tags\n1:0|2:1.0986122886681098\n".to_vec(), &softmax).unwrap()[0].values.clone();
+    assert!(values.unwrap().iter().zip([0.25, 0.75]).all(|(got, want)| (got - want).abs() < 1e-12));
+
+    let mut shared = vec![Field::new("tags", mean), Field::new("tag", FieldKind::Id { rows: 0 })];
+    shared[1].table = Some("tags".into());
+    schema::lay_out(&mut shared).unwrap();
+    let message = read_bytes(b"1 3:1\n".to_vec(), &shared).unwrap_err().to_string();
+    assert!(message.contains("expected CSV"), "{message}");
+    let csv = read_bytes(b"tags,tag\n3|2,1\n".to_vec(), &shared).unwrap();
+    assert_eq!(csv[0].ids, [3, 2, 1]);
 }
