@@ -77,8 +77,8 @@ const PROGRAMS: [&str; 4] =
 const TIMEOUT_SECONDS: &str = "120";
 
 /// The firmware's programs for every core, and what more a core with an FPU runs.
-const PROGRAM_NAMES: [&str; 6] =
-    ["bench", "agree", "agree-dsp", "size-empty", "size-fixed", "size-fixed-score"];
+const PROGRAM_NAMES: [&str; 8] =
+    ["bench", "encode", "agree", "agree-dsp", "size-empty", "size-encode", "size-fixed", "size-fixed-score"];
 const F32_PROGRAM_NAMES: [&str; 2] = ["size-f32", "size-f32-score"];
 
 /// Builds all programs for all cores, and copies them into `folder`, where [`image`] finds them.
@@ -172,10 +172,10 @@ impl Emulator {
         output(&mut qemu(core, program)).map(|_| ())
     }
 
-    /// Runs `bench` on a case, whose files are in `folder`.
-    pub(crate) fn run(&self, core: &Core, bench: &Path, folder: &Path) -> Result<Run> {
+    /// Runs `bench` or `encode` on a case, whose files are in `folder`.
+    pub(crate) fn run(&self, core: &Core, program: &Path, folder: &Path) -> Result<Run> {
         let regions = folder.join("regions.txt");
-        let mut qemu = qemu(core, bench);
+        let mut qemu = qemu(core, program);
         qemu.current_dir(folder).arg("-plugin").arg(format!(
             "{},out={}",
             self.plugin.display(),

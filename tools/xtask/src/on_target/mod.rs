@@ -3,6 +3,7 @@
 
 mod budget;
 mod cases;
+mod encode;
 mod firmware;
 mod image;
 
@@ -94,13 +95,15 @@ impl OnTarget {
 
         let emulator = step("emulator", || Emulator::new(&folder))?;
         let cases = step("models, and the host's scores", || self.cases())?;
+        let encoders = step("vocabularies, and the host's ids", encode::cases)?;
         for level in LEVELS {
             step(&format!("firmware, opt-level {level}"), || firmware::build(&cores, level, &folder))?;
         }
         step("the checks see a panic and a float", || checks_refuse(&CORES[0]))?;
 
         let mut failures = Failures::default();
-        let lines = step("runs", || measure(&cores, &cases, &emulator, &folder, &mut failures))?;
+        let mut lines = step("runs", || measure(&cores, &cases, &emulator, &folder, &mut failures))?;
+        lines.extend(step("lookups", || encode(&cores, &encoders, &emulator, &folder, &mut failures))?);
         print_table(&lines);
         let json = serde_json::to_string_pretty(&lines).map_err(|e| e.to_string())?;
         write(&root().join("target/on-target.json"), &json)?;
@@ -109,7 +112,11 @@ impl OnTarget {
         failures.add("tests/budgets.toml", self.compare(&measured)?);
         println!("── {:.0} s", start.elapsed().as_secs_f64());
         failures.finish()?;
-        if self.readme { readme::update("on-target", &summary(&lines)) } else { Ok(()) }
+        if self.readme {
+            readme::update("on-target", &summary(&lines))?;
+            readme::update("encode", &encode_summary(&lines))?;
+        }
+        Ok(())
     }
 
     fn cores(&self) -> Result<Vec<&'static Core>> {
@@ -205,8 +212,41 @@ fn measure(
                 let run = run.map_err(|e| format!("{context}: {e}"))?;
                 failures.add(&context, case.agree(&run.scores).err());
                 if case.is_measured(core.layout) {
-                    lines.push(line(core, case, level, &run, sizes[usize::from(case.is_f32())]));
+                    let names = (case.model, case.precision);
+                    lines.push(line(core, names, level, &run, sizes[usize::from(case.is_f32())]));
                 }
+            }
+        }
+    }
+    Ok(lines)
+}
+
+/// Runs all encoders; `instructions_score` is a lookup's or a hash's, and flash that of all encoders and the sample builder.
+fn encode(
+    cores: &[&'static Core],
+    cases: &[encode::Case],
+    emulator: &Emulator,
+    folder: &Path,
+    failures: &mut Failures,
+) -> Result<Vec<Line>> {
+    let mut lines = Vec::new();
+    for core in cores {
+        for level in LEVELS {
+            let image = |name: &str| Image::read(&firmware::image(folder, core, level, name));
+            let all = image("size-encode")?;
+            let context = format!("{} encode O{level}", core.name);
+            failures.add(&context, all.check_panics().err());
+            failures.add(&context, if core.has_fpu { None } else { all.check_floats().err() });
+            let size = all.size.beyond(image("size-empty")?.size);
+            for case in cases {
+                let context = format!("{} {} O{level}", core.name, case.name());
+                let program = firmware::image(folder, core, level, "encode");
+                let run = emulator.run(core, &program, &case.write(folder)?);
+                let run = run.map_err(|e| format!("{context}: {e}"))?;
+                let most = run.instructions.iter().copied().max().unwrap_or(0);
+                failures.add(&context, case.agree(&run.scores).err());
+                failures.add(&context, case.check_speed(core.name, most).err());
+                lines.push(line(core, (case.model, case.what), level, &run, (size, Size::default())));
             }
         }
     }
@@ -235,7 +275,7 @@ fn sizes(core: &Core, level: &str, folder: &Path, failures: &mut Failures) -> Re
 
 fn line(
     core: &'static Core,
-    case: &Case,
+    (model, precision): (&'static str, &'static str),
     level: &'static str,
     run: &firmware::Run,
     (both, score): Sizes,
@@ -250,7 +290,6 @@ fn line(
         flash_bytes: both.flash,
         flash_bytes_score: score.flash,
     };
-    let (model, precision) = (case.model, case.precision);
     Line { core: core.name, model, precision, opt_level: level, cost, instructions_score_range: run.range() }
 }
 
@@ -286,14 +325,31 @@ fn summary(lines: &[Line]) -> String {
     text
 }
 
+/// The README's table of encoders: instructions of a lookup or a hash by core, and what they take beside them.
+fn encode_summary(lines: &[Line]) -> String {
+    let encoders = |line: &&Line| ["vocabulary-10000", "hash"].contains(&line.model);
+    let whats: Vec<&str> =
+        lines.iter().filter(encoders).map(|line| line.precision).take(encode::COUNT).collect();
+    let mut text = format!("{:11}{:4}", "", "opt");
+    whats.iter().for_each(|what| text.push_str(&format!("{what:>14}")));
+    text.push_str(&format!("{:>9}\n", "flash"));
+    let lines: Vec<&Line> = lines.iter().filter(encoders).collect();
+    for lines in lines.chunks(encode::COUNT) {
+        text.push_str(&format!("{:11}{:4}", lines[0].core, lines[0].opt_level));
+        lines.iter().for_each(|line| text.push_str(&format!("{:>14}", line.cost.instructions_score)));
+        text.push_str(&format!("{:>9}\n", lines[0].cost.flash_bytes));
+    }
+    text
+}
+
 fn print_table(lines: &[Line]) {
     println!(
-        "{:11}{:6}{:6}{:4}{:>12}{:>12}{:>7}{:>7}{:>9}{:>7}{:>8}{:>8}",
+        "{:11}{:17}{:14}{:4}{:>12}{:>12}{:>7}{:>7}{:>9}{:>7}{:>8}{:>8}",
         "", "", "", "opt", "instr/score", "instr/parse", "stack", "parse", "scratch", "RAM", "flash", "score"
     );
     for Line { core, model, precision, opt_level, cost, instructions_score_range: range } in lines {
         println!(
-            "{core:11}{model:6}{precision:6}{opt_level:4}{:>12}{:>12}{:>7}{:>7}{:>9}{:>7}{:>8}{:>8}{}",
+            "{core:11}{model:17}{precision:14}{opt_level:4}{:>12}{:>12}{:>7}{:>7}{:>9}{:>7}{:>8}{:>8}{}",
             cost.instructions_score,
             cost.instructions_parse,
             cost.stack_bytes,
