@@ -1,7 +1,7 @@
 //! The sorted string table of `LevelDB`, of which TensorFlow makes the index of a checkpoint.
 //!
 //! Blocks of prefix-compressed keys, each with a type byte and a masked CRC-32C; a last block that lists
-//! them; a footer of 48 bytes. Own code: the crates of this format are databases, and panic on damaged files.
+//! them; a footer of 48 bytes. Own code: the crates of this format are whole databases, and this is one file of theirs to read.
 
 use super::element::Checked;
 
