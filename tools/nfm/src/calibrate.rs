@@ -38,7 +38,8 @@ pub const DENSE_BOUND: f64 = 16.0;
 /// come from one field. A layer's sum is at most |b| + Σ |w| · bound of its input. Only the dense inputs have no bound by the weights: theirs is [`DENSE_BOUND`].
 #[must_use]
 pub fn bounds(model: &FloatModel, folded: &Folded) -> Ranges {
-    let z: Vec<f64> = (0..model.dim).map(|lane| z_bound(model, lane)).collect();
+    let factors = factors(model);
+    let z: Vec<f64> = (0..model.dim).map(|lane| z_bound(model, factors.as_deref(), lane)).collect();
     let dense = vec![DENSE_BOUND; model.dense_linear.len()];
     let mut input: Vec<f64> = z.iter().chain(&dense).copied().collect();
     let mut sums = Vec::new();
@@ -54,12 +55,12 @@ pub fn bounds(model: &FloatModel, folded: &Folded) -> Ranges {
     Ranges { z, dense, sums, score: None, active: 0, value: 0.0, counts: Vec::new(), rows: 0 }
 }
 
-fn z_bound(model: &FloatModel, lane: usize) -> f64 {
+fn z_bound(model: &FloatModel, factors: Option<&[f64]>, lane: usize) -> f64 {
     let largest = |first: usize, rows: usize| {
         let rows = model.embeddings[first * model.dim..(first + rows) * model.dim].chunks_exact(model.dim);
         rows.map(|row| f64::from(row[lane].abs())).fold(0.0, f64::max)
     };
-    let Some(factors) = factors(model) else {
+    let Some(factors) = factors else {
         let active = f64::from(model.max_active);
         let all = largest(0, model.rows()) * model.max_value;
         return 0.5 * active * (active - 1.0) * all * all;

@@ -17,7 +17,7 @@
 //!
 //! `task` is `binary` or `regression`. Optional: `activation` (of the hidden layers), `bn_eps`, `max_active` (the most
 //! active entries in a row), `max_value` (the largest magnitude of a value) and `dropout_scale` (what dropout multiplies
-//! with at inference, in Paddle's default mode).
+//! with at inference, in Paddle's default mode; refused by every dialect that loads, as none does).
 //!
 //! The types of fields:
 //!

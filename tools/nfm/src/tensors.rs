@@ -221,6 +221,12 @@ impl Tensors {
         }
     }
 
+    /// The first extent of tensor `name`; 0 where it has none, or there is no such tensor.
+    #[must_use]
+    pub fn rows(&self, name: &str) -> usize {
+        self.shape(name).and_then(|shape| shape.first().copied()).unwrap_or(0)
+    }
+
     /// The shape of tensor `name`, when there is one.
     #[must_use]
     pub fn shape(&self, name: &str) -> Option<&[usize]> {

@@ -115,6 +115,21 @@ fn each_fixture_is_recognized_by_one_dialect() {
     }
 }
 
+/// `--dialect` may name a wrong one.
+#[test]
+fn no_dialect_panics_on_the_checkpoint_of_another() {
+    for folder in scored_fixtures() {
+        let tensors = container::read(&file(&folder, "checkpoint").unwrap()).unwrap();
+        for dialect in nfm::dialect::DIALECTS {
+            let mut hints = hints(&folder);
+            (hints.map, hints.dialect) = (None, Some(dialect.name.into()));
+            let _ = import(tensors.clone(), &hints);
+            hints.schema = None;
+            let _ = import(tensors.clone(), &hints);
+        }
+    }
+}
+
 /// The table of the user's page between `<!-- dialects -->` and `<!-- /dialects -->`, which `NFM_WRITE_GOLDEN=1` rewrites.
 #[test]
 fn the_table_of_what_loads_is_that_of_the_fixtures() {

@@ -37,9 +37,7 @@ const LAYERS: Sequential<'_> =
 fn import(tensors: &mut Tensors, hints: &Hints) -> Result<FloatModel> {
     let mut draft = Draft::new(tensors, hints);
     let dim = draft.columns("embed_user.weight")?;
-    let known = TABLES.map(|(field, second, _)| {
-        id_field(field, draft.tensors.shape(second).and_then(|shape| shape.first().copied()).unwrap_or(0))
-    });
+    let known = TABLES.map(|(field, second, _)| id_field(field, draft.tensors.rows(second)));
     let fields = draft.fields_of_tables(&known, 0)?;
     if draft.tensors.shape("FM_layers.0.running_mean").is_some() {
         draft.batch_norm(&BnNames::torch("FM_layers.0"), dim, Some(1e-5))?;

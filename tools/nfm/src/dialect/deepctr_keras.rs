@@ -35,17 +35,12 @@ fn import(tensors: &mut Tensors, hints: &Hints) -> Result<FloatModel> {
     let head = weight(draft.tensors, "dense", "kernel", 0)?;
     let kernels = kernels(draft.tensors)?;
     let first = kernels.first().unwrap_or(&head);
-    let inputs = draft.tensors.shape(first).and_then(|shape| shape.first().copied()).unwrap_or(0);
+    let inputs = draft.tensors.rows(first);
     let Some(dense) = inputs.checked_sub(dim) else {
         let problem = format!("expected at least {dim} inputs (the lanes of z), found {inputs}");
         return Err(draft.tensors.refuse(first, problem));
     };
     let fields = draft.fields_of_tables(&known, dense)?;
-    if hints.schema_fields().is_empty() && dense > 1 {
-        draft.assume(format!(
-            "the {dense} dense inputs are called dense_0 … in the order of the model's dense columns; a schema can name them"
-        ));
-    }
     draft.stages.push(Stage::Concat);
     let width = layers(&mut draft, &kernels, inputs)?;
     draft.head(&head, None, Stored::InOut, width)?;

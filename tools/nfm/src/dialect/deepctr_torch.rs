@@ -43,11 +43,6 @@ fn import(tensors: &mut Tensors, hints: &Hints) -> Result<FloatModel> {
     let dense = columns.total;
     let known = known_tables(draft.tensors);
     let fields = draft.fields_of_tables(&known, dense)?;
-    if hints.schema_fields().is_empty() && dense > 1 {
-        draft.assume(format!(
-            "the {dense} dense inputs are called dense_0 … in the order of the model's dense columns; a schema can name them"
-        ));
-    }
     draft.stages.push(Stage::Concat);
     let width = layers(&mut draft, dim + deep)?;
     draft.head("dnn_linear.weight", None, Stored::OutIn, width)?;
@@ -108,7 +103,7 @@ fn dense_counts(tensors: &Tensors, dim: usize) -> Result<(usize, Option<usize>)>
             tensors.refuse(first, format!("expected at least {dim} inputs (the lanes of z), found {inputs}"))
         );
     };
-    Ok((deep, tensors.shape(DENSE_LINEAR).map(|shape| shape.first().copied().unwrap_or(0))))
+    Ok((deep, tensors.shape(DENSE_LINEAR).map(|_| tensors.rows(DENSE_LINEAR))))
 }
 
 /// How many dense inputs there are, where both orders take all.

@@ -75,7 +75,8 @@ impl BnNames {
         Self::of(prefix, ["gamma", "beta", "moving_mean", "moving_variance"], '/')
     }
 
-    fn of(prefix: &str, names: [&str; 4], separator: char) -> Self {
+    /// The names of γ, β, μ and σ² under a prefix.
+    pub(super) fn of(prefix: &str, names: [&str; 4], separator: char) -> Self {
         let [gamma, beta, mean, variance] = names.map(|name| format!("{prefix}{separator}{name}"));
         Self { place: prefix.into(), gamma, beta, mean, variance }
     }
@@ -97,6 +98,8 @@ pub(super) struct Draft<'t> {
     aliases: Vec<(String, String)>,
     /// The task that the checkpoint itself states.
     known_task: Option<Task>,
+    /// Whether the dialect has looked at which order takes a dense input.
+    knows_only: bool,
 }
 
 /// The model's one table: the fields' own tables one after the other.
@@ -120,6 +123,7 @@ impl<'t> Draft<'t> {
             skipped: Vec::new(),
             aliases: Vec::new(),
             known_task: None,
+            knows_only: false,
         }
     }
 
@@ -149,9 +153,12 @@ impl<'t> Draft<'t> {
         alias.map_or(&field.name, |(_, alias)| alias).clone()
     }
 
-    /// The width of the matrix `name`, `[rows, width]`.
+    /// The width of the matrix `name`, `[rows, width]`, which is not 0.
     pub(super) fn columns(&self, name: &str) -> Result<usize> {
         match self.tensors.shape(name) {
+            Some(&[rows, 0]) => {
+                Err(self.tensors.refuse(name, format!("expected at least one column, found [{rows}, 0]")))
+            }
             Some(&[_, columns]) => Ok(columns),
             Some(shape) => Err(self.tensors.refuse(name, format!("expected [rows, dim], found {shape:?}"))),
             None => Err(self.tensors.refuse(name, "missing; expected one of shape [rows, dim]")),
@@ -291,10 +298,7 @@ impl<'t> Draft<'t> {
         dense: usize,
     ) -> Result<Vec<Field>> {
         if said.is_empty() {
-            let dense = (0..dense).map(|i| Field::new(format!("dense_{i}"), FieldKind::Dense));
-            let mut fields: Vec<Field> = tables.iter().cloned().chain(dense).collect();
-            lay_out(&mut fields).map_err(|problem| Error::refused(&self.tensors.file, "fields", problem))?;
-            return Ok(fields);
+            return self.made_up(tables.to_vec(), dense);
         }
         self.check_dense(dense)?;
         let refuse = |problem| Err(Error::refused(&self.tensors.file, "schema", problem));
@@ -330,7 +334,8 @@ impl<'t> Draft<'t> {
     }
 
     /// The schema's dense inputs, of which the layers take `deep` and the first order `linear`; `None` where no field says `only`.
-    pub(super) fn dense_columns(&self, deep: usize, linear: usize) -> Result<Option<DenseColumns>> {
+    pub(super) fn dense_columns(&mut self, deep: usize, linear: usize) -> Result<Option<DenseColumns>> {
+        self.knows_only = true;
         let dense: Vec<_> =
             self.hints.schema_fields().iter().filter(|field| field.kind == FieldKind::Dense).collect();
         if dense.iter().all(|field| field.only.is_none()) {
@@ -371,11 +376,7 @@ impl<'t> Draft<'t> {
     ) -> Result<Vec<Field>> {
         let said = self.hints.schema_fields().to_vec();
         if said.is_empty() {
-            let dense = (0..dense).map(|i| Field::new(format!("dense_{i}"), FieldKind::Dense));
-            let mut fields: Vec<Field> =
-                otherwise(u32::try_from(rows).unwrap_or(u32::MAX)).into_iter().chain(dense).collect();
-            lay_out(&mut fields).map_err(|problem| Error::refused(&self.tensors.file, "fields", problem))?;
-            return Ok(fields);
+            return self.made_up(otherwise(u32::try_from(rows).unwrap_or(u32::MAX)), dense);
         }
         self.check_dense(dense)?;
         if total_rows(&said) != rows as u64 {
@@ -386,8 +387,29 @@ impl<'t> Draft<'t> {
         Ok(said)
     }
 
+    /// The fields where no schema says them: these, and then the dense inputs.
+    fn made_up(&mut self, mut fields: Vec<Field>, dense: usize) -> Result<Vec<Field>> {
+        if dense > 1 {
+            self.assume(format!(
+                "the {dense} dense inputs are called dense_0 … in the order of the model's dense columns; a schema can name them"
+            ));
+        }
+        fields.extend((0..dense).map(|i| Field::new(format!("dense_{i}"), FieldKind::Dense)));
+        lay_out(&mut fields).map_err(|problem| Error::refused(&self.tensors.file, "fields", problem))?;
+        Ok(fields)
+    }
+
     fn check_dense(&self, dense: usize) -> Result<()> {
-        let said = dense_inputs(self.hints.schema_fields());
+        let fields = self.hints.schema_fields();
+        if let Some(field) = fields.iter().find(|field| field.only.is_some() && !self.knows_only) {
+            let problem = "`only` is not supported by this dialect, whose orders take the same dense inputs: leave it out";
+            return Err(Error::refused(
+                &self.tensors.file,
+                format!("schema, field `{}`", field.name),
+                problem,
+            ));
+        }
+        let said = dense_inputs(fields);
         if said == dense {
             return Ok(());
         }
@@ -395,34 +417,19 @@ impl<'t> Draft<'t> {
         Err(Error::refused(&self.tensors.file, "schema", problem))
     }
 
-    /// Refuses a schema whose sequences are pooled in another way than the trainer pools them.
-    pub(super) fn check_poolings(
-        &self,
-        fields: &[Field],
-        second: &[Pooling],
-        first: impl Fn(&Field) -> Pooling,
-    ) -> Result<()> {
-        for field in fields {
-            let FieldKind::Sequence(sequence) = field.kind else { continue };
-            let problem = if !second.contains(&sequence.pooling) {
-                let poolings: Vec<&str> = second.iter().map(|pooling| pooling.name()).collect();
-                format!("expected pooling {}, found {}", poolings.join(" or "), sequence.pooling.name())
-            } else if sequence.linear != first(field) {
-                let expected = first(field).name();
-                format!(
-                    "expected linear_pooling {expected}, as the trainer has it, found {}",
-                    sequence.linear.name()
-                )
-            } else {
-                continue;
-            };
-            return Err(Error::refused(
-                &self.tensors.file,
-                format!("schema, field `{}`", field.name),
-                problem,
-            ));
-        }
-        Ok(())
+    /// Refuses a sequence that the schema pools in another way than the trainer.
+    pub(super) fn check_pooling(&self, field: &Field, second: &[Pooling], first: Pooling) -> Result<()> {
+        let FieldKind::Sequence(sequence) = field.kind else { return Ok(()) };
+        let problem = if !second.contains(&sequence.pooling) {
+            let poolings: Vec<&str> = second.iter().map(|pooling| pooling.name()).collect();
+            format!("expected pooling {}, found {}", poolings.join(" or "), sequence.pooling.name())
+        } else if sequence.linear != first {
+            let found = sequence.linear.name();
+            format!("expected linear_pooling {}, as the trainer has it, found {found}", first.name())
+        } else {
+            return Ok(());
+        };
+        Err(Error::refused(&self.tensors.file, format!("schema, field `{}`", field.name), problem))
     }
 
     /// The rows of fields with tables of their own, each by `table`: its first-order weights `[rows]` and its embeddings

@@ -22,9 +22,7 @@ const TABLES: [(&str, &str, &str); 2] =
 fn import(tensors: &mut Tensors, hints: &Hints) -> Result<FloatModel> {
     let mut draft = Draft::new(tensors, hints);
     let dim = draft.columns(TABLES[0].1)?;
-    let known = TABLES.map(|(field, second, _)| {
-        id_field(field, draft.tensors.shape(second).and_then(|shape| shape.first().copied()).unwrap_or(0))
-    });
+    let known = TABLES.map(|(field, second, _)| id_field(field, draft.tensors.rows(second)));
     let fields = draft.fields_of_tables(&known, 0)?;
     draft.bias = draft.number("GB")?;
     let kernels = kernels(draft.tensors);

@@ -50,7 +50,9 @@ fn import(tensors: &mut Tensors, hints: &Hints) -> Result<FloatModel> {
     let known = mapped(draft.tensors, tables(draft.tensors, prefix, dim));
     let said = own_tables(&mut draft, &known);
     let fields = draft.fields_of_tables_as(said, &known, 0)?;
-    draft.check_poolings(&fields, &[Pooling::Mean, Pooling::Sum], |_| Pooling::Sum)?;
+    for field in &fields {
+        draft.check_pooling(field, &[Pooling::Mean, Pooling::Sum], Pooling::Sum)?;
+    }
     let layers = Sequential { prefix: mlp, eps: Some(1e-5), activation: None, ends_in_head: true };
     layers.take(&mut draft, dim)?;
     let rows = draft.rows(&fields, |draft, field| {

@@ -23,7 +23,7 @@ pub(super) const DIALECT: Dialect = Dialect {
 fn import(tensors: &mut Tensors, hints: &Hints) -> Result<FloatModel> {
     let mut draft = Draft::new(tensors, hints);
     let dim = draft.columns("feature_embed")?;
-    let rows = draft.tensors.shape("feature_embed").map_or(0, |shape| shape[0]);
+    let rows = draft.tensors.rows("feature_embed");
     let fields =
         draft.fields_of_one_table(rows, 0, |rows| vec![Field::new("feature", FieldKind::Ids { rows })])?;
     let table = Rows {

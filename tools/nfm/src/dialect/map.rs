@@ -31,7 +31,7 @@ use serde::Deserialize;
 
 use super::{
     Hints,
-    draft::{BnNames, Draft, Stored, extent, id_field, transposed},
+    draft::{BnNames, Draft, Rows, Stored, id_field, transposed},
 };
 use crate::{
     error::{Error, Result},
@@ -158,27 +158,17 @@ impl Map {
             let problem = format!("expected the last stage to leave one number, found {width}");
             return Err(Error::refused(&draft.tensors.file, "map", problem));
         }
-        let one = self.tables.len() == 1;
-        let mut parts = Vec::new();
-        for table in &self.tables {
-            parts.push((table.field.clone(), take(&mut draft, table, dim)?));
-        }
-        let mut all = (Vec::new(), Vec::new());
-        if one {
-            all = parts.remove(0).1;
-        } else {
-            for field in fields.iter().filter(|field| field.table.is_none() && field.kind != FieldKind::Dense)
-            {
-                let name = draft.table_name(field);
-                let Some((_, (linear, embeddings))) = parts.iter().find(|(table, _)| *table == name) else {
-                    continue;
-                };
-                debug_assert_eq!(linear.len(), extent(field));
-                all.0.extend_from_slice(linear);
-                all.1.extend_from_slice(embeddings);
+        let rows = match self.tables.as_slice() {
+            [one] => {
+                let (linear, embeddings) = take(&mut draft, one, dim)?;
+                Rows { linear, embeddings }
             }
-        }
-        let rows = super::draft::Rows { linear: all.0, embeddings: all.1 };
+            tables => draft.rows(&fields, |draft, field| {
+                let name = draft.table_name(field);
+                let table = tables.iter().find(|table| table.field == name);
+                table.map_or_else(|| Ok((Vec::new(), Vec::new())), |table| take(draft, table, dim))
+            })?,
+        };
         draft.finish("map", fields, dim, rows, ("config.task", Task::Binary))
     }
 

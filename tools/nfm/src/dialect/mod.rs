@@ -204,6 +204,10 @@ pub fn import(mut tensors: Tensors, hints: &Hints) -> Result<FloatModel> {
     let mut skipped: Vec<String> =
         tensors.entries.keys().filter(|name| is_no_parameter(name)).cloned().collect();
     tensors.entries.retain(|name, _| !is_no_parameter(name));
+    if hints.schema.as_ref().is_some_and(|schema| schema.dropout_scale.is_some()) {
+        let problem = "no dialect that loads multiplies with it at inference: leave it out";
+        return Err(Error::refused(&file, "schema, dropout_scale", problem));
+    }
     let parameters = tensors.entries.values().map(|tensor| tensor.values.len()).sum();
     let (name, mut model) = match &hints.map {
         Some(map) => ("map", map.import(&mut tensors, hints)?),
@@ -289,6 +293,24 @@ mod tests {
 
     pub(super) fn refusal(tensors: Tensors, hints: &Hints) -> String {
         import(tensors, hints).unwrap_err().to_string()
+    }
+
+    /// `--dialect` may name any of them.
+    #[test]
+    fn what_a_dialect_cannot_read_is_refused_by_each() {
+        for dialect in DIALECTS {
+            let hints = Hints { dialect: Some(dialect.name.into()), ..Hints::default() };
+            for shapes in [&[][..], &[("conv1.weight", &[3, 3][..])], &[("bias", &[1])]] {
+                assert!(refusal(tensors(shapes), &hints).starts_with("m.pt: "), "{dialect:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_scale_of_dropout_is_not_passed_over() {
+        let schema = Schema { schema_version: 1, dropout_scale: Some(0.1), ..Schema::default() };
+        let hints = Hints { schema: Some(schema), ..Hints::default() };
+        assert!(refusal(tensors(&[("conv1.weight", &[3, 3])]), &hints).contains("dropout_scale"));
     }
 
     #[test]

@@ -29,7 +29,7 @@ const LAYERS: Sequential<'_> =
 fn import(tensors: &mut Tensors, hints: &Hints) -> Result<FloatModel> {
     let mut draft = Draft::new(tensors, hints);
     let dim = draft.columns("embeddings.weight")?;
-    let rows = draft.tensors.shape("embeddings.weight").map_or(0, |shape| shape[0]);
+    let rows = draft.tensors.rows("embeddings.weight");
     let table = Rows {
         embeddings: draft.tensors.take_f32("embeddings.weight", &[rows, dim])?,
         linear: draft.tensors.take_f32("biases.weight", &[rows, 1])?,

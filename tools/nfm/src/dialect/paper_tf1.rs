@@ -34,7 +34,7 @@ const TABLES: [&str; 3] = ["feature_embeddings", "feature_bias", "bias"];
 fn import(tensors: &mut Tensors, hints: &Hints) -> Result<FloatModel> {
     let mut draft = Draft::new(tensors, hints);
     let dim = draft.columns(TABLES[0])?;
-    let rows = draft.tensors.shape(TABLES[0]).map_or(0, |shape| shape[0]);
+    let rows = draft.tensors.rows(TABLES[0]);
     // A table of as many rows as lanes could be a layer; then a vector of weights a row follows it.
     let pretrained = draft.tensors.shape(&variable(0)) == Some(&[rows, dim])
         && draft.tensors.shape(&variable(1)) == Some(&[rows, 1]);

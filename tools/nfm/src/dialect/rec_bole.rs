@@ -46,16 +46,13 @@ struct Table {
 
 fn import(tensors: &mut Tensors, hints: &Hints) -> Result<FloatModel> {
     let mut draft = Draft::new(tensors, hints);
-    let dim = draft.tensors.shape("bn.running_mean").and_then(|shape| shape.first().copied()).unwrap_or(0);
+    let dim = draft.tensors.rows("bn.running_mean");
     let fields = hints.schema_fields().to_vec();
     if fields.is_empty() {
         let problem = "RecBole keeps the fields' order and sizes in its config and dataset, not in the checkpoint: give a \
                        --schema with its token fields (type id, rows), float fields (scaled) and sequences";
         return Err(Error::refused(&draft.tensors.file, "schema", problem));
     }
-    // The first order of floats is averaged, as their table of two rows is.
-    let first = |field: &Field| if field.kind.rows() == 2 { Pooling::Mean } else { Pooling::Sum };
-    draft.check_poolings(&fields, &[Pooling::Mean], first)?;
     draft.bias = draft.number("first_order_linear.bias")?;
     draft.batch_norm(&BnNames::torch("bn"), dim, Some(1e-5))?;
     let width = LAYERS.take(&mut draft, dim)?;
@@ -90,6 +87,8 @@ fn import(tensors: &mut Tensors, hints: &Hints) -> Result<FloatModel> {
                     return Err(Error::refused(file, "schema", problem));
                 };
                 let mut table = sequences.remove(at);
+                let first = if table.name.starts_with("float_seq") { Pooling::Mean } else { Pooling::Sum };
+                draft.check_pooling(field, &[Pooling::Mean], first)?;
                 cut(file, &mut table, field, rows, dim)
             }
             _ => cut(file, &mut tokens, field, field.kind.rows() as usize, dim),

@@ -31,23 +31,15 @@ const EPS: f64 = 1e-3;
 fn import(tensors: &mut Tensors, hints: &Hints) -> Result<FloatModel> {
     let mut draft = Draft::new(tensors, hints);
     let tables = numbered(draft.tensors, "embedding");
-    let dim = draft.columns(&tables[0])?;
+    let dim = draft.columns(tables.first().map_or("embedding/embeddings", String::as_str))?;
     let fields = fields(&mut draft, &tables)?;
     let norm = |name: &str| draft.tensors.entries.keys().find(|tensor| tensor.ends_with(name)).cloned();
     if let Some(variance) =
         norm("batch_normalization/moving_variance").or_else(|| norm("batch_normalization/3"))
     {
         let place = variance.rsplit_once('/').map_or("", |(place, _)| place).to_owned();
-        let positions = ["gamma", "beta", "mean", "variance"].map(|_| place.clone());
-        let [gamma, beta, mean, variance] = positions;
-        let by_position = BnNames {
-            place: place.clone(),
-            gamma: gamma + "/0",
-            beta: beta + "/1",
-            mean: mean + "/2",
-            variance: variance + "/3",
-        };
         let named = BnNames::keras(&place);
+        let by_position = BnNames::of(&place, ["0", "1", "2", "3"], '/');
         let names = if draft.tensors.shape(&named.variance).is_some() { named } else { by_position };
         draft.batch_norm(&names, dim, Some(EPS))?;
     }
@@ -59,23 +51,21 @@ fn import(tensors: &mut Tensors, hints: &Hints) -> Result<FloatModel> {
     }
     let head = head(draft.tensors)?;
     draft.head(&head, Some(&bias_of(&head)), Stored::InOut, width)?;
-    let own: Vec<String> = fields.iter().map(|field| field.name.clone()).collect();
+    // A field has a table, and both stand in the same order.
+    let mut tables = tables.iter();
     let rows = draft.rows(&fields, |draft, field| {
-        let at = own.iter().position(|name| *name == field.name).unwrap_or_default();
-        let embeddings = draft.tensors.take_f32(&tables[at], &[extent(field), dim])?;
-        Ok((vec![0.0; extent(field)], embeddings))
+        let table = tables.next().map_or("", String::as_str);
+        Ok((vec![0.0; extent(field)], draft.tensors.take_f32(table, &[extent(field), dim])?))
     })?;
     draft.finish(DIALECT.name, fields, dim, rows, ("config.task", Task::Binary))
 }
 
 /// The schema's fields, which take the tables in their order, or one a table.
 fn fields(draft: &mut Draft<'_>, tables: &[String]) -> Result<Vec<Field>> {
-    let rows =
-        |table: &String| draft.tensors.shape(table).and_then(|shape| shape.first().copied()).unwrap_or(0);
     let said = draft.hints.schema_fields();
     let named = tables.iter().enumerate().map(|(at, table)| {
         let name = said.get(at).map_or_else(|| format!("field_{at}"), |field| field.name.clone());
-        id_field(name, rows(table))
+        id_field(name, draft.tensors.rows(table))
     });
     let known: Vec<Field> = named.collect();
     if said.iter().any(|field| field.kind == FieldKind::Dense || field.table.is_some()) {

@@ -31,7 +31,8 @@ const SECOND: &str = "embedding_layer.embedding_layer.";
 fn import(tensors: &mut Tensors, hints: &Hints) -> Result<FloatModel> {
     let mut draft = Draft::new(tensors, hints);
     let tables = tables(draft.tensors);
-    let dim = draft.columns(&format!("{SECOND}{}.weight", tables[0].name))?;
+    let first = tables.first().map_or("", |table| &table.name);
+    let dim = draft.columns(&format!("{SECOND}{first}.weight"))?;
     let columns = draft.columns("lr.fc.weight")?;
     let Some(dense) = columns.checked_sub(tables.len()) else {
         let problem = format!("expected a column for each of {} fields, found {columns}", tables.len());
@@ -42,11 +43,6 @@ fn import(tensors: &mut Tensors, hints: &Hints) -> Result<FloatModel> {
     let weights = draft.tensors.take("lr.fc.weight", &[1, columns])?;
     draft.bias = draft.number("lr.fc.bias")?;
     draft.dense_linear = weights[tables.len()..].to_vec();
-    if dense > 1 && hints.schema_fields().is_empty() {
-        draft.assume(format!(
-            "the {dense} dense inputs are called dense_0 … in the order of the model's dense columns; a schema can name them"
-        ));
-    }
     let rows = draft.rows(&fields, |draft, field| {
         let rows = extent(field);
         let column = tables.iter().position(|table| table.name == field.name).unwrap_or_default();

@@ -42,7 +42,7 @@ fn has_table(tensors: &Tensors) -> bool {
 fn import(tensors: &mut Tensors, hints: &Hints, name: &'static str, linear: &str) -> Result<FloatModel> {
     let mut draft = Draft::new(tensors, hints);
     let dim = draft.columns(TABLE)?;
-    let rows = draft.tensors.shape(TABLE).map_or(0, |shape| shape[0]);
+    let rows = draft.tensors.rows(TABLE);
     let fields =
         draft.fields_of_one_table(rows, 0, |rows| vec![Field::new("feature", FieldKind::Ids { rows })])?;
     if hints.schema_fields().is_empty() {
