@@ -3,6 +3,8 @@
 fn main() {
     let target = std::env::var("TARGET").unwrap_or_default();
     let kernels = match target.as_str() {
+        // To measure the portable ones: no build has to set it.
+        _ if std::env::var_os("NFM_KERNELS").is_some_and(|kernels| kernels == "portable") => "none",
         t if t.starts_with("thumbv6m-") || t.starts_with("thumbv8m.base-") => "armv6m",
         // Armv8-M with an FPU: among these cores none lacks the DSP extension; without an FPU some do.
         t if t.starts_with("thumbv7em-") || t == "thumbv8m.main-none-eabihf" => "armv7em",
@@ -12,6 +14,7 @@ fn main() {
         _ => "none",
     };
     println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-env-changed=NFM_KERNELS");
     println!(
         "cargo:rustc-check-cfg=cfg(nfm_kernels, values(\"armv6m\", \"armv7m\", \"armv7em\", \"riscv32\", \"none\"))"
     );

@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use crate::Feature;
+
 /// Why a blob is not a model.
 ///
 /// Every variant carries the numbers needed to find the cause; `FORMAT.md` lists the rules by name.
@@ -88,6 +90,11 @@ pub enum ParseError {
         what: Quantity,
         /// Its position in the section.
         index: u32,
+    },
+    /// The model needs a part of the library that this build leaves out.
+    FeatureMissing {
+        /// What to add to the features of `embedded-nfm`.
+        feature: Feature,
     },
 }
 
@@ -215,6 +222,9 @@ impl fmt::Display for ParseError {
             Self::NonZeroPadding { what, row } => write!(f, "{what}: padding of row {row} is not zero"),
             Self::Overflow { what, index } => write!(f, "{what} {index}: its sum can leave 32 bits"),
             Self::NotFinite { what, index } => write!(f, "{what}: element {index} is not finite"),
+            Self::FeatureMissing { feature } => {
+                write!(f, "the model needs the feature `{feature}`, which this build leaves out")
+            }
         }
     }
 }
@@ -287,6 +297,11 @@ pub enum ScoreError {
         /// Elements that are.
         got: usize,
     },
+    /// The sample needs a part of the library that this build leaves out.
+    FeatureMissing {
+        /// What to add to the features of `embedded-nfm`.
+        feature: Feature,
+    },
 }
 
 impl fmt::Display for ScoreError {
@@ -313,6 +328,9 @@ impl fmt::Display for ScoreError {
             Self::DenseNotFinite { position } => write!(f, "dense input {position}: value is not finite"),
             Self::ScratchTooShort { needed, got } => {
                 write!(f, "expected scratch of {needed} elements, found {got}")
+            }
+            Self::FeatureMissing { feature } => {
+                write!(f, "the sample needs the feature `{feature}`, which this build leaves out")
             }
         }
     }

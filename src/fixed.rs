@@ -59,9 +59,13 @@ impl Q16 {
 
     /// Clamps a 64-bit count of 2⁻¹⁶ steps.
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, reason = "clamped to the range of i32 just before")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "what is lost makes the difference that is looked at"
+    )]
     pub(crate) fn saturating_from_bits(bits: i64) -> Self {
-        Self(bits.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32)
+        let low = bits as i32;
+        Self(if i64::from(low) == bits { low } else { ((bits >> 32) as i32 >> 31) ^ i32::MAX })
     }
 }
 
@@ -163,23 +167,40 @@ impl Rescale {
     #[expect(clippy::cast_possible_truncation, reason = "the halves of a 64-bit product are what is wanted")]
     pub(crate) fn apply(self, acc: i32) -> i32 {
         // By halves, since 64-bit shifts by variables are long on 32-bit cores, and function calls on Armv6-M.
-        let product = i64::from(acc) * i64::from(self.multiplier);
-        let shift = self.shift;
-        if shift > 32 {
-            // |high| ≤ 2³⁰ and half ≤ 2²⁹. The lower half decides nothing: the rounding bit lies above it.
-            let (high, half) = ((product >> 32) as i32, 1 << (shift - 33));
-            return (high + half) >> (shift - 32);
+        let product = product(acc, self.multiplier);
+        let shift = u32::from(self.shift);
+        if shift > 31 {
+            // |high| ≤ 2³⁰ and the rounding is at most 2²⁹. The lower half decides nothing where the rounding bit lies above it.
+            let (high, shift) = ((product >> 32) as i32, shift - 32);
+            let half = if shift == 0 { (product as i32).cast_unsigned() >> 31 } else { 1 << (shift - 1) };
+            return (high + half.cast_signed()) >> shift;
         }
-        let half = (1_u32 << (shift & 31)) >> 1;
-        let half = if shift == 32 { 1 << 31 } else { half };
-        // |product| ≤ 2⁶² and half ≤ 2³¹: their sum fits i64.
-        let sum = product + i64::from(half);
+        // |product| ≤ 2⁶² and half ≤ 2³⁰: their sum fits i64.
+        let sum = product + i64::from((1_u32 << shift) >> 1);
         let (high, low) = ((sum >> 32) as i32, sum.cast_unsigned() as u32);
-        if shift == 0 || high >> (shift - 1) != high >> 31 {
-            return Q16::saturating_from_bits(sum >> shift).0;
-        }
-        (high << (32 - shift)) | ((low >> (shift - 1)) >> 1).cast_signed()
+        let result = (high << (31 - shift) << 1) | (low >> shift).cast_signed();
+        if high >> shift == result >> 31 { result } else { (high >> 31) ^ i32::MAX }
     }
+}
+
+/// `a · b`.
+#[inline(always)]
+fn product(a: i32, b: i32) -> i64 {
+    // Armv6-M has no long multiplication: the compiler would call that of 64 by 64 bits.
+    #[cfg(nfm_kernels = "armv6m")]
+    return product_by_halves(a, b);
+    #[cfg(not(nfm_kernels = "armv6m"))]
+    return i64::from(a) * i64::from(b);
+}
+
+/// [`product`] from four products of halves.
+#[cfg(any(test, nfm_kernels = "armv6m"))]
+fn product_by_halves(a: i32, b: i32) -> i64 {
+    let ((a_high, a_low), (b_high, b_low)) = ((a >> 16, a & 0xffff), (b >> 16, b & 0xffff));
+    // |high · low| ≤ 2¹⁵ · (2¹⁶ − 1), and low · low < 2³².
+    let middle = i64::from(a_high * b_low) + i64::from(a_low * b_high);
+    let low = a_low.cast_unsigned() * b_low.cast_unsigned();
+    (i64::from(a_high * b_high) << 32) + (middle << 16) + i64::from(low)
 }
 
 #[cfg(test)]
@@ -193,6 +214,17 @@ mod tests {
         assert_eq!(Q16::try_from(-32768.0_f32), Ok(Q16::MIN));
         for bad in [32768.0_f32, -32769.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN] {
             assert_eq!(Q16::try_from(bad), Err(NotRepresentable), "{bad}");
+        }
+    }
+
+    #[test]
+    fn products_of_halves_make_the_product() {
+        let numbers =
+            [i32::MIN, -0x10_0001, -0x1_0000, -0xffff, -1, 0, 1, 0xffff, 0x1_0000, 0x7fff_8001, i32::MAX];
+        for a in numbers {
+            for b in numbers {
+                assert_eq!(product_by_halves(a, b), i64::from(a) * i64::from(b), "{a} · {b}");
+            }
         }
     }
 

@@ -66,6 +66,21 @@
 //!
 //! # Features
 //!
+//! On by default is what some models need and others do without; firmware with one known model leaves out the rest, and halves the
+//! flash. [`Model::parse`] refuses a model that needs more, and names the [`Feature`]. None changes a result.
+//!
+//! * `activations`: layers with other functions than the rectifier.
+//! * `any-layout`: layers packed for another kind of core, or folded where no kernel of this one does; the converter makes none for
+//!   the core that it packs for.
+//! * `dense-inputs`: numbers that join z as inputs of the first layer.
+//! * `nibbles`: rows of 4 bits, alone or beside rows of 8.
+//! * `values`: entries with other values than one.
+//! * `names`: the names of the model and its fields; without it they read as empty.
+//!
+//! Code that is not called needs no feature: [`F32Model`], links, sequences and encoders are whole in every build.
+//!
+//! Off by default:
+//!
 //! * `micromath` adds the type `Micromath`, smaller and faster functions for [`F32Model::score_with`]. It changes no other result.
 //!
 //! The minimum supported Rust version is `rust-version` in `Cargo.toml`. Targets are little-endian.
@@ -91,6 +106,7 @@ extern crate std;
 mod blob;
 pub mod encode;
 mod error;
+mod features;
 mod fixed;
 mod kernels;
 mod link;
@@ -101,6 +117,7 @@ mod sequences;
 
 pub use blob::{ALIGNMENT, Aligned, Arithmetic, MAGIC, PREFIX_BYTES, VERSION, scratch_len};
 pub use error::{EmitError, NotRepresentable, ParseError, Quantity, ScoreError};
+pub use features::Feature;
 pub use fixed::{Q16, Q31, Rescale};
 #[cfg(feature = "micromath")]
 pub use kernels::float::Micromath;

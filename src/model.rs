@@ -7,7 +7,8 @@ use crate::{
     Q16, Rescale,
     blob::{Decoder, Record, check},
     error::ParseError,
-    kernels::nibbles::TERM_WORDS,
+    features,
+    kernels::{Plan, nibbles::TERM_WORDS, rolled},
     link::Link,
 };
 
@@ -36,9 +37,15 @@ pub struct Info<'a> {
     pub max_active: u16,
     /// The fields in their order.
     pub fields: Fields<'a>,
+    /// The section of encoders as it lies in the blob, which `parse` does not look into; empty where there is none.
+    pub encoders: &'a [u8],
 }
 
 impl Info<'_> {
+    /// Of no model.
+    pub(crate) const EMPTY: Self =
+        Self { name: "", rows: 0, dim: 0, max_active: 0, fields: Fields::Listed(&[]), encoders: &[] };
+
     /// Lanes of z with their padding: `dim` rounded up to a multiple of [`LANES`].
     #[must_use]
     pub fn lanes(&self) -> usize {
@@ -539,11 +546,11 @@ pub struct F32Parts<'a> {
 /// It borrows everything from the blob, and is a few hundred bytes itself. After [`Model::parse`] returned `Ok`
 /// nothing can panic and no sum can overflow.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Model<'a>(pub(crate) FixedParts<'a>, pub(crate) Sizes);
+pub struct Model<'a>(pub(crate) FixedParts<'a>, pub(crate) Sizes<'a>);
 
-/// Lengths that [`Model::score`] would else compute again each time.
-#[derive(Clone, Copy, PartialEq, Debug, Default)]
-pub(crate) struct Sizes {
+/// What [`Model::score`] would else compute again each time.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) struct Sizes<'a> {
     /// Lanes of z with their padding.
     pub(crate) lanes: usize,
     /// The dense inputs.
@@ -552,20 +559,32 @@ pub(crate) struct Sizes {
     pub(crate) input: usize,
     /// Words of the two buffers.
     pub(crate) buffers: (usize, usize),
+    /// What the core's own instructions read.
+    pub(crate) plan: Plan<'a>,
 }
 
-impl Sizes {
-    pub(crate) fn of(parts: &FixedParts<'_>) -> Self {
-        Self {
-            lanes: parts.info.lanes(),
-            dense_inputs: parts.dense_inputs.len(),
-            input: parts.input_len(),
-            buffers: parts.buffer_words(),
-        }
+impl<'a> Sizes<'a> {
+    /// Of no model.
+    const EMPTY: Self = Self { lanes: 0, dense_inputs: 0, input: 0, buffers: (0, 0), plan: Plan::EMPTY };
+
+    /// Sets all of them, where they are: a value that is moved is copied.
+    #[inline(never)]
+    pub(crate) fn fill(&mut self, parts: &FixedParts<'a>) {
+        self.lanes = parts.info.lanes();
+        self.dense_inputs = parts.dense_len();
+        self.input = parts.input_len();
+        self.buffers = parts.buffer_words();
+        self.plan.fill(parts);
     }
 }
 
 impl<'a> Model<'a> {
+    /// What `parse` fills.
+    #[inline(always)]
+    pub(crate) fn empty() -> Self {
+        Self(FixedParts::empty(), Sizes::EMPTY)
+    }
+
     /// Checks `parts` by every rule that [`Model::parse`] applies to a blob.
     ///
     /// # Errors
@@ -573,8 +592,9 @@ impl<'a> Model<'a> {
     /// As [`Model::parse`], from [`ParseError::OutOfRange`] on.
     pub fn new(parts: FixedParts<'a>) -> Result<Self, ParseError> {
         check::all_of_fixed(&parts)?;
-        let sizes = Sizes::of(&parts);
-        Ok(Self(parts, sizes))
+        let mut model = Self(parts, Sizes::EMPTY);
+        model.1.fill(&model.0);
+        Ok(model)
     }
 
     /// Name, dimensions, fields.
@@ -603,11 +623,11 @@ impl<'a> Model<'a> {
 }
 
 impl FixedParts<'_> {
-    /// What `parse` fills. Not inlined: a value that a call gives is written where it goes, others are copied there.
-    #[inline(never)]
-    pub(crate) const fn empty() -> Self {
+    /// What `parse` fills.
+    #[inline(always)]
+    const fn empty() -> Self {
         Self {
-            info: Info { name: "", rows: 0, dim: 0, max_active: 0, fields: Fields::Listed(&[]) },
+            info: Info::EMPTY,
             max_value: Q16::from_bits(0),
             max_embedding: 0,
             table: Table::I8(QuantTable { headers: &[], codes: &[] }),
@@ -619,14 +639,20 @@ impl FixedParts<'_> {
             head_scale: Rescale { multiplier: 0, shift: 0 },
             linear_scale: Rescale { multiplier: 0, shift: 0 },
             bias: Q16::from_bits(0),
-            link: Link::Identity,
+            link: Link::Sigmoid,
         }
     }
 
     /// Width of the first layer's input: lanes and dense inputs, padded.
     #[must_use]
     pub fn input_len(&self) -> usize {
-        padded(self.info.lanes() + self.dense_inputs.len())
+        padded(self.info.lanes() + self.dense_len())
+    }
+
+    /// How many dense inputs there are.
+    pub(crate) const fn dense_len(&self) -> usize {
+        // A model with some is refused elsewhere.
+        if features::DENSE_INPUTS { self.dense_inputs.len() } else { 0 }
     }
 
     /// How many words a score needs: two buffers that the layers read and write in turn.
@@ -637,6 +663,7 @@ impl FixedParts<'_> {
     }
 
     /// Lengths of the two buffers, in words of two activations; the second holds the terms of the Bi-Interaction first.
+    #[inline(always)]
     pub(crate) fn buffer_words(&self) -> (usize, usize) {
         let (even, odd) = buffers(self.input_len(), self.layers.iter().map(|l| l.bias.len()));
         (even / 2, (odd / 2).max(TERM_WORDS * usize::from(self.info.max_active)))
@@ -699,7 +726,7 @@ impl F32Parts<'_> {
 
     /// Lengths of the two buffers.
     pub(crate) fn buffers(&self) -> (usize, usize) {
-        buffers(self.input_len(), self.layers.iter().map(|l| l.bias.len()))
+        buffers(self.input_len(), self.layers.iter().map(|l| padded(l.bias.len())))
     }
 }
 
@@ -713,14 +740,15 @@ pub(crate) fn saturate(len: usize) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX)
 }
 
-/// Lengths of the two buffers that hold the layers' inputs in turn.
+/// Lengths of the two buffers that hold the layers' inputs in turn; outs are padded.
 fn buffers(input_len: usize, outs: impl Iterator<Item = usize>) -> (usize, usize) {
-    let mut lens = (input_len, 0);
-    for (layer, out) in outs.enumerate() {
-        let len = if layer % 2 == 0 { &mut lens.1 } else { &mut lens.0 };
-        *len = padded(out).max(*len);
+    // The one that holds what comes next is the second.
+    let (mut this, mut next, mut swapped) = (input_len, 0, false);
+    for out in outs {
+        rolled();
+        (this, next, swapped) = (next.max(out), this, !swapped);
     }
-    lens
+    if swapped { (next, this) } else { (this, next) }
 }
 
 #[cfg(test)]
@@ -764,7 +792,7 @@ mod tests {
 
     #[test]
     fn the_buffers_hold_every_second_width() {
-        assert_eq!(buffers(72, [128, 64, 30].into_iter()), (72, 128));
-        assert_eq!(buffers(8, [4, 99].into_iter()), (104, 8));
+        assert_eq!(buffers(72, [128, 64, 32].into_iter()), (72, 128));
+        assert_eq!(buffers(8, [8, 104].into_iter()), (104, 8));
     }
 }

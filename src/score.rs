@@ -3,19 +3,18 @@
 use core::mem::swap;
 
 use crate::{
-    F32Model, Libm, Math, Model, Q16, Sample, ScoreError,
+    F32Model, Feature, Libm, Math, Model, Q16, Sample, ScoreError, features,
     kernels::{
-        bi_interaction::{
-            self, Term, bi_interaction, bi_interaction_of_ids, bi_interaction_of_values, clamp,
-        },
-        dense::{dense, dense_dot, dot},
+        POOLS_ANY_COUNT,
+        bi_interaction::{self, Term, bi_interaction, bi_interaction_of_values, clamp},
+        dense::{dense, dot},
         float,
         nibbles::{self, NibbleTerm},
-        rolled,
+        rolled, zero,
     },
     model::{
-        F32Table, FixedParts, NibbleTable, QuantTable, Table, header_linear, header_multiplier, padded,
-        saturate,
+        F32Table, FixedParts, NibbleTable, QuantTable, Sizes, Table, header_linear, header_multiplier,
+        padded, saturate,
     },
 };
 
@@ -45,13 +44,16 @@ impl Model<'_> {
     /// # Ok::<(), Box<dyn core::error::Error>>(())
     /// ```
     pub fn score(&self, sample: &Sample<'_, Q16>, scratch: &mut [u32]) -> Result<Q16, ScoreError> {
-        self.score_with(sample, scratch, |parts, terms, z| match &parts.table {
-            Table::I8(table) => parts.pool_i8(table, sample, terms, z),
-            Table::I4(table) => parts.pool_i4(table, sample, terms, z),
+        let Sizes { plan, lanes, .. } = &self.1;
+        self.score_with(sample, scratch, |parts, terms, x| {
+            let one_hot = !features::VALUES || sample.values().is_none();
+            let twin = if one_hot { plan.pool(sample.ids(), terms, x) } else { None };
+            twin.map_or_else(|| parts.pool(sample, terms, take_mut(x, *lanes)), Ok)
         })
     }
 
-    /// [`Model::score`], with a function that checks the active entries, writes z, and gives the sum of first-order codes.
+    /// [`Model::score`], with a function that checks the active entries, writes z where the first layer's inputs begin, and gives the
+    /// sum of first-order codes.
     #[inline(always)]
     pub(crate) fn score_with(
         &self,
@@ -60,41 +62,46 @@ impl Model<'_> {
         pool: impl FnOnce(&FixedParts<'_>, &mut [u32], &mut [i16]) -> Result<i32, ScoreError>,
     ) -> Result<Q16, ScoreError> {
         let Self(parts, sizes) = self;
+        if !features::VALUES && sample.values().is_some() {
+            return Err(ScoreError::FeatureMissing { feature: Feature::Values });
+        }
         check_counts(sample, parts.info.max_active, sizes.dense_inputs)?;
         let (even_words, odd_words) = sizes.buffers;
         let (even, odd) = split_scratch(scratch, even_words, odd_words)?;
 
         // The terms lie where the first layer's outputs come once z is there.
-        let (mut x, mut width) = (halfwords(even), sizes.input);
-        let (z, rest) = take_mut(x, width).split_at_mut_checked(sizes.lanes).unwrap_or_default();
-        let linear = i64::from(parts.linear_scale.apply(pool(parts, odd, z)?)) + parts.dense(sample, rest)?;
-        let mut y = halfwords(odd);
-        let deep = match parts.layers.split_last() {
-            None => dot(parts.head, take(x, width)),
-            Some((last, layers)) => {
-                for layer in layers {
-                    let out = layer.bias.len();
-                    dense(layer, take(x, width), take_mut(y, out));
-                    swap(&mut x, &mut y);
-                    width = out;
-                }
-                dense_dot(last, take(x, width), take_mut(y, last.bias.len()), parts.head)
+        let x = halfwords(even);
+        let linear = parts.linear_scale.apply(pool(parts, odd, x)?);
+        let mut score = i64::from(parts.bias.to_bits()) + i64::from(linear);
+        if sizes.input != sizes.lanes {
+            let rest = x.get_mut(sizes.lanes..sizes.input).unwrap_or_default();
+            zero(rest);
+            if features::DENSE_INPUTS && !sample.dense().is_empty() {
+                parts.dense_codes(sample.dense(), rest);
+                score += parts.dense_linear(sample.dense())?;
             }
-        };
-        let deep = parts.head_scale.apply(deep);
-        Ok(Q16::saturating_from_bits(i64::from(parts.bias.to_bits()) + linear + i64::from(deep)))
+        }
+        // The most common depth has no need for a second buffer, nor for the stack that goes with it.
+        let only = if parts.layers.len() == 1 { sizes.plan.last_dot(x) } else { None };
+        let deep = only.unwrap_or_else(|| parts.deep(sizes, even, odd));
+        Ok(Q16::saturating_from_bits(score + i64::from(parts.head_scale.apply(deep))))
     }
 }
 
 impl FixedParts<'_> {
-    /// Writes the dense inputs' codes into `rest`, `[in − lanes]`, and gives their part of the first order, in [`Q16`] bits.
-    #[inline(always)]
-    fn dense(&self, sample: &Sample<'_, Q16>, rest: &mut [i16]) -> Result<i64, ScoreError> {
-        if rest.is_empty() {
-            return Ok(0);
+    /// `p · h_L(… h_1(x))`, with the first layer's inputs in `even`.
+    #[inline(never)]
+    fn deep(&self, sizes: &Sizes<'_>, even: &mut [u32], odd: &mut [u32]) -> i32 {
+        let (mut x, mut y, mut width) = (halfwords(even), halfwords(odd), sizes.input);
+        // The last layer and the head may be one.
+        let alone = self.layers.len().saturating_sub(sizes.plan.has_last().into());
+        for layer in self.layers.iter().take(alone) {
+            let out = layer.bias.len();
+            dense(layer, take(x, width), take_mut(y, out));
+            swap(&mut x, &mut y);
+            width = out;
         }
-        self.dense_codes(sample.dense(), rest);
-        if sample.dense().is_empty() { Ok(0) } else { self.dense_linear(sample.dense()) }
+        sizes.plan.last_dot(x).unwrap_or_else(|| dot(self.head, take(x, width)))
     }
 
     /// Checks the dense inputs, and gives their part of the first order.
@@ -110,17 +117,25 @@ impl FixedParts<'_> {
         Ok(linear)
     }
 
-    /// Writes the dense inputs' codes, and zeros after them.
+    /// Writes the dense inputs' codes.
     #[inline(never)]
     fn dense_codes(&self, dense: &[Q16], codes: &mut [i16]) {
-        codes.fill(0);
         for ((code, input), value) in codes.iter_mut().zip(self.dense_inputs.iter()).zip(dense) {
             *code = clamp(input.code.apply(value.to_bits()), self.max);
         }
     }
 
-    /// Pools 8-bit rows into `z`, and gives the sum of first-order codes.
+    /// Checks the active entries, pools them into `z`, and gives the sum of first-order codes, on any core.
     #[inline(never)]
+    fn pool(&self, sample: &Sample<'_, Q16>, terms: &mut [u32], z: &mut [i16]) -> Result<i32, ScoreError> {
+        match &self.table {
+            Table::I8(table) => self.pool_i8(table, sample, terms, z),
+            Table::I4(table) if features::NIBBLES => self.pool_i4(table, sample, terms, z),
+            Table::I4(_) => Ok(0),
+        }
+    }
+
+    /// [`FixedParts::pool`] of 8-bit rows.
     fn pool_i8(
         &self,
         table: &QuantTable<'_>,
@@ -129,29 +144,27 @@ impl FixedParts<'_> {
         z: &mut [i16],
     ) -> Result<i32, ScoreError> {
         let (ids, shift, max) = (sample.ids(), self.shift, self.max);
-        if sample.values().is_none()
-            && let Some(sum) = bi_interaction_of_ids(table, ids, terms, self.max_embedding, shift, max, z)
-        {
-            return Ok(sum);
+        for (position, &id) in ids.iter().enumerate() {
+            rolled();
+            if id >= self.info.rows {
+                return Err(self.unknown(position, id));
+            }
+        }
+        if POOLS_ANY_COUNT && !features::VALUES {
+            // The twin takes all but a sample without entries.
+            zero(z);
+            return Ok(0);
         }
         let terms = take_mut(terms.as_chunks_mut().0, ids.len());
         let sum = bi_interaction::terms(table.headers, ids, saturate(z.len()), terms);
-        let sum = sum.ok_or_else(|| self.unknown_id(ids))?;
-        let Some(values) = sample.values() else {
+        let values = if features::VALUES { sample.values() } else { None };
+        let Some(values) = values else {
             bi_interaction(table.codes, terms, shift, max, z);
             return Ok(sum);
         };
         let sum = self.times_values(table, ids, values, terms)?;
         bi_interaction_of_values(table.codes, terms, shift, max, z);
         Ok(sum)
-    }
-
-    /// The error of the first id that is no row.
-    #[cold]
-    fn unknown_id(&self, ids: &[u32]) -> ScoreError {
-        let rows = self.info.rows;
-        let position = ids.iter().position(|&id| id >= rows).unwrap_or_default();
-        ScoreError::UnknownId { position, id: ids.get(position).copied().unwrap_or_default(), rows }
     }
 
     /// Checks the values, multiplies the terms' gains with them, and gives the sum of first-order codes times values.
@@ -166,7 +179,7 @@ impl FixedParts<'_> {
         let headers = ids.iter().map(|&id| table.headers.get(id as usize).copied().unwrap_or_default());
         // |sum| ≤ max_active · (2048 · max_value + 1) < 2²⁹, by the proof of the Bi-Interaction in `parse`.
         let mut sum = 0_i32;
-        for (position, ((header, value), [_, gain, ..])) in headers.zip(values).zip(terms).enumerate() {
+        for (position, ((header, value), [_, gain])) in headers.zip(values).zip(terms).enumerate() {
             rolled();
             let value = self.legal(*value, position)?;
             sum += times(header_linear(header), value);
@@ -184,32 +197,8 @@ impl FixedParts<'_> {
         Ok(value)
     }
 
-    /// Pools 4-bit rows, and the hot ones among them, into `z`, and gives the sum of first-order codes.
-    #[inline(never)]
+    /// [`FixedParts::pool`] of 4-bit rows and the hot ones among them.
     fn pool_i4(
-        &self,
-        table: &NibbleTable<'_>,
-        sample: &Sample<'_, Q16>,
-        terms: &mut [u32],
-        z: &mut [i16],
-    ) -> Result<i32, ScoreError> {
-        let (ids, shift, max) = (sample.ids(), self.shift, self.max);
-        let sum = match sample.values() {
-            None => nibbles::bi_interaction_of_ids(table, ids, terms, self.max_embedding, shift, max, z),
-            Some(_) => None,
-        };
-        let sum = match sum {
-            Some(sum) => sum,
-            None => self.pool_mixed(table, sample, terms, z)?,
-        };
-        // No code of a row is zero for certain: what the padding's codes gave would meet the fractions of DSP weights.
-        z.get_mut(self.info.dim.into()..).unwrap_or_default().fill(0);
-        Ok(sum)
-    }
-
-    /// [`FixedParts::pool_i4`] on any core and with values, without the padding.
-    #[inline(never)]
-    fn pool_mixed(
         &self,
         table: &NibbleTable<'_>,
         sample: &Sample<'_, Q16>,
@@ -227,6 +216,8 @@ impl FixedParts<'_> {
         }
         let values = sample.values().is_some();
         nibbles::bi_interaction(table.codes, table.nibbles, terms, values, self.shift, self.max, z);
+        // No code of a row is zero for certain: what the padding's codes gave would meet the fractions of DSP weights.
+        zero(z.get_mut(self.info.dim.into()..).unwrap_or_default());
         Ok(sum)
     }
 

@@ -42,7 +42,10 @@ impl Model<'_> {
         scratch: &mut [u32],
     ) -> Result<Q16, ScoreError> {
         check_ranges(sequences, sample.ids().len())?;
-        self.score_with(sample, scratch, |parts, terms, z| parts.pool_sequences(sample, sequences, terms, z))
+        let lanes = self.1.lanes;
+        self.score_with(sample, scratch, |parts, terms, x| {
+            parts.pool_sequences(sample, sequences, terms, take_mut(x, lanes))
+        })
     }
 }
 

@@ -11,7 +11,9 @@ mod support;
 use embedded_nfm::{
     ALIGNMENT, Activation, Arithmetic, DenseInputs, EmitError, F32Model, FieldKind, Fields, Info, Link,
     Model, NibbleTable, PREFIX_BYTES, ParseError, Pooling, Q16, QuantTable, Quantity, Rescale, Sample, Table,
-    Weights, scratch_len,
+    Weights,
+    encode::{Part, SampleBuilder, SampleMemory},
+    scratch_len,
 };
 use support::{
     AlignedBytes, Common, F32Spec, F32TableSpec, F32WeightsSpec, FixedSpec, Rng, TableSpec, WeightsSpec, pad,
@@ -56,7 +58,7 @@ fn string(text: &str) -> Vec<u8> {
 #[derive(Clone)]
 struct Raw {
     arithmetic: u8,
-    reserved: u8,
+    encoders: u8,
     version: u16,
     total_bytes: Option<u32>,
     manifest_bytes: Option<u32>,
@@ -169,7 +171,7 @@ impl Raw {
         let manifest_bytes = self.manifest_bytes.unwrap_or(manifest.len() as u32);
         blob[..4].copy_from_slice(b"eNFM");
         blob[4..6].copy_from_slice(&self.version.to_le_bytes());
-        blob[6..8].copy_from_slice(&[self.arithmetic, self.reserved]);
+        blob[6..8].copy_from_slice(&[self.arithmetic, self.encoders]);
         blob[8..12].copy_from_slice(&total_bytes.to_le_bytes());
         blob[12..16].copy_from_slice(&manifest_bytes.to_le_bytes());
         blob[16..20].copy_from_slice(&self.scratch_len.to_le_bytes());
@@ -222,7 +224,7 @@ fn common(common: &Common, layers: usize, scratch_len: usize) -> Raw {
         common.fields.iter().map(|field| [string(field.name), field_kind(field.kind)].concat());
     Raw {
         arithmetic: 0,
-        reserved: 0,
+        encoders: 0,
         version: 1,
         total_bytes: None,
         manifest_bytes: None,
@@ -495,6 +497,52 @@ fn parse_gives_back_what_emit_was_given() {
     }
 }
 
+/// Records of two fields whose ids are encoded already: no policy, at most one value.
+const ID_ENCODERS: [u32; 13] = [2, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0];
+
+#[test]
+fn encoders_are_the_rest_of_the_blob_and_take_no_part_in_a_score() {
+    let mut raw = raw_fixed(&tiny());
+    raw.encoders = 1;
+    raw.sections.push(("encoders".to_owned(), u32s(&ID_ENCODERS)));
+    let blob = raw.blob();
+    let model = Model::parse(&blob).unwrap();
+    assert_eq!(model.info().encoders, u32s(&ID_ENCODERS));
+    let mut again = vec![0; blob.len()];
+    assert_eq!(Model::new(model.parts().clone()).unwrap().emit(&mut again), Ok(blob.len()));
+    assert_eq!(again, *blob);
+
+    let encoders = model.encoders().unwrap().unwrap();
+    let mut memory = SampleMemory::<Q16, 2, 0, 2>::new();
+    let mut builder = SampleBuilder::new(encoders, &model.info().fields, &mut memory);
+    builder.set("item", 1).unwrap();
+    builder.set("user", 0).unwrap();
+    let mut scratch = [0; 10];
+    let score = model.score(&builder.finish().unwrap(), &mut scratch).unwrap();
+    assert_eq!(score.to_bits(), -18296); // ids 0 and 3, as in the document
+
+    // The section is checked where it is asked for, against the model's fields.
+    let mut raw = raw.clone();
+    raw.put("encoders", 0, &[1]);
+    let error = Model::parse(&raw.blob()).unwrap().encoders().unwrap_err();
+    assert_eq!((error.what, error.found, error.limit), (Part::Fields, 1, 2));
+    assert!(Model::parse(&tiny().emit()).unwrap().encoders().unwrap().is_none());
+}
+
+#[test]
+fn encoders_of_an_f32_model_lie_at_its_end_too() {
+    let mut raw = raw_f32(&support::tiny_f32());
+    let section = u32s(&ID_ENCODERS);
+    raw.encoders = 1;
+    raw.sections.push(("encoders".to_owned(), section.clone()));
+    let blob = raw.blob();
+    let model = F32Model::parse(&blob).unwrap();
+    assert_eq!(model.info().encoders, section);
+    let mut again = vec![0; blob.len()];
+    assert_eq!(F32Model::new(model.parts().clone()).unwrap().emit(&mut again), Ok(blob.len()));
+    assert_eq!(again, *blob);
+}
+
 #[test]
 fn emit_fills_exactly_its_length_and_refuses_every_shorter_buffer() {
     let (fixed, nibbles, float) = (small(), small_i4(), small_f32(false));
@@ -604,7 +652,7 @@ fn a_lying_prefix_is_refused() {
     let lies: &[Lie] = &[
         ("version 0", |r| r.version = 0, ParseError::UnsupportedVersion { found: 0, supported: 1 }),
         ("version 2", |r| r.version = 2, ParseError::UnsupportedVersion { found: 2, supported: 1 }),
-        ("reserved", |r| r.reserved = 7, out_of_range(Quantity::Reserved, 7, 0)),
+        ("encoders", |r| r.encoders = 7, out_of_range(Quantity::Reserved, 7, 1)),
         ("scratch_len", |r| r.scratch_len -= 1, out_of_range(Quantity::ScratchLen, 16, 17)),
         ("scratch_len", |r| r.scratch_len = u32::MAX, out_of_range(Quantity::ScratchLen, u32::MAX, 17)),
         (

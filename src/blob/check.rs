@@ -3,16 +3,17 @@
 //! [`fixed`] and [`f32`] leave out what holds wherever sections were cut by the dimensions; [`fixed_lengths`] and [`f32_lengths`]
 //! look at that in a model that was not parsed, and no image that only parses has them.
 
-use super::emit::field_totals;
+use super::manifest::FieldTotals;
 use crate::{
-    Q16, Rescale,
+    Feature, Q16, Rescale,
     error::{ParseError, Quantity},
-    kernels::rolled,
+    features::{ACTIVATIONS, ANY_LAYOUT, DENSE_INPUTS, DSP_IS_NATIVE, NIBBLES, VALUES},
+    kernels::{is_native, rolled},
     link::Link,
     model::{
-        Activation, BLOCK, DENSE_INPUT_WORDS, F32Parts, F32Table, F32Weights, FixedLayer, FixedParts, Info,
-        LANES, MAX_MULTIPLIER, MAX_WIDTH, NibbleTable, Place, QuantTable, Table, Weights, dsp_weights,
-        header_multiplier, nibble_header_parts, padded, saturate,
+        Activation, BLOCK, DENSE_INPUT_WORDS, DenseInputs, F32Parts, F32Table, F32Weights, FieldKind,
+        FixedLayer, FixedParts, Info, LANES, MAX_MULTIPLIER, MAX_WIDTH, NibbleTable, Place, QuantTable,
+        Table, Weights, dsp_weights, header_multiplier, nibble_header_parts, padded, saturate,
     },
 };
 
@@ -64,6 +65,18 @@ impl Verdict {
         }
     }
 
+    #[cold]
+    #[inline(never)]
+    pub(super) fn truncated(&mut self, needed: u32, got: u32) {
+        self.broken(ParseError::Truncated { needed, got });
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(super) fn length(&mut self, expected: usize, found: usize) {
+        self.broken(ParseError::Length { expected: saturate(expected), found: saturate(found) });
+    }
+
     #[inline(never)]
     fn at_least_one(&mut self, what: Quantity, found: u32) {
         if found == 0 {
@@ -78,6 +91,13 @@ impl Verdict {
         }
     }
 
+    /// Refuses a model that needs a feature which is not part of this build.
+    fn needs(&mut self, feature: Feature, needed: bool) {
+        if needed && !feature.is_built() {
+            self.broken(ParseError::FeatureMissing { feature });
+        }
+    }
+
     fn finite(&mut self, what: Quantity, floats: &[f32]) {
         if let Some(index) = floats.iter().position(|value| !value.is_finite()) {
             self.broken(ParseError::NotFinite { what, index: saturate(index) });
@@ -88,24 +108,39 @@ impl Verdict {
 /// Checks a fixed model that was not parsed.
 pub(crate) fn all_of_fixed(parts: &FixedParts<'_>) -> Check {
     let mut verdict = Verdict::default();
+    features(&mut verdict, parts, matches!(parts.table, Table::I4(_)), parts.dense_inputs.len());
     fixed_lengths(&mut verdict, parts);
-    fixed(&mut verdict, parts);
+    fixed(&mut verdict, parts, field_totals(&parts.info));
     verdict.result()
+}
+
+/// Checks that all that a fixed model needs is part of this build.
+pub(super) fn features(verdict: &mut Verdict, parts: &FixedParts<'_>, nibbles: bool, dense_inputs: usize) {
+    verdict.needs(Feature::Values, parts.max_value != Q16::ONE);
+    verdict.needs(Feature::Nibbles, nibbles);
+    verdict.needs(Feature::DenseInputs, dense_inputs != 0);
+    let mut inputs = padded(parts.info.lanes() + dense_inputs);
+    for layer in &parts.layers {
+        verdict.needs(Feature::Activations, layer.activation != Activation::Relu);
+        verdict.needs(Feature::AnyLayout, !is_native(&layer.weights, inputs));
+        inputs = padded(layer.out.into());
+    }
 }
 
 /// Checks an f32 model that was not parsed.
 pub(crate) fn all_of_f32(parts: &F32Parts<'_>) -> Check {
     let mut verdict = Verdict::default();
     f32_lengths(&mut verdict, parts);
-    f32(&mut verdict, parts);
+    f32(&mut verdict, parts, field_totals(&parts.info));
     verdict.result()
 }
 
 /// Checks a fixed model: dimensions, ranges, and that no sum can leave 32 bits on any legal sample.
 #[inline(never)]
-pub(super) fn fixed(verdict: &mut Verdict, parts: &FixedParts<'_>) {
-    let FixedParts { info, table, dense_inputs, .. } = parts;
-    shape(verdict, info, dense_inputs.len());
+pub(super) fn fixed(verdict: &mut Verdict, parts: &FixedParts<'_>, totals: FieldTotals) {
+    let FixedParts { info, table, .. } = parts;
+    shape(verdict, info, parts.dense_len());
+    field_shape(verdict, info, parts.dense_len(), totals);
     verdict.at_least_one(Quantity::MaxEmbedding, parts.max_embedding.into());
     // Below, dimensions are multiplied.
     if verdict.is_broken() {
@@ -113,13 +148,12 @@ pub(super) fn fixed(verdict: &mut Verdict, parts: &FixedParts<'_>) {
     }
     match table {
         Table::I8(table) => quant_table(verdict, info, table, parts.max_embedding),
-        Table::I4(table) => nibble_table(verdict, info, table, parts.max_embedding),
+        Table::I4(table) if NIBBLES => nibble_table(verdict, info, table, parts.max_embedding),
+        Table::I4(_) => {}
     }
     bi_interaction(verdict, parts);
-    for input in dense_inputs.iter() {
-        verdict.at_most(Quantity::RescaleShift, input.code.shift.into(), Rescale::MAX_SHIFT.into());
-        verdict.at_most(Quantity::RescaleShift, input.linear.shift.into(), Rescale::MAX_SHIFT.into());
-        verdict.at_most(Quantity::DenseInputs, input.max.to_bits().cast_unsigned(), i32::MAX.cast_unsigned());
+    if DENSE_INPUTS {
+        dense_inputs(verdict, parts.dense_inputs);
     }
     let (mut width, mut max) = (parts.input_len(), parts.max);
     for (index, layer) in (0_u32..).zip(&parts.layers) {
@@ -144,10 +178,19 @@ pub(super) fn fixed(verdict: &mut Verdict, parts: &FixedParts<'_>) {
     }
 }
 
+fn dense_inputs(verdict: &mut Verdict, inputs: DenseInputs<'_>) {
+    for input in inputs.iter() {
+        verdict.at_most(Quantity::RescaleShift, input.code.shift.into(), Rescale::MAX_SHIFT.into());
+        verdict.at_most(Quantity::RescaleShift, input.linear.shift.into(), Rescale::MAX_SHIFT.into());
+        verdict.at_most(Quantity::DenseInputs, input.max.to_bits().cast_unsigned(), i32::MAX.cast_unsigned());
+    }
+}
+
 /// Checks an f32 model: dimensions, ranges, and that every float is finite.
-pub(super) fn f32(verdict: &mut Verdict, parts: &F32Parts<'_>) {
+pub(super) fn f32(verdict: &mut Verdict, parts: &F32Parts<'_>, totals: FieldTotals) {
     let info = &parts.info;
     shape(verdict, info, parts.dense_linear.len());
+    field_shape(verdict, info, parts.dense_linear.len(), totals);
     if verdict.is_broken() {
         return;
     }
@@ -272,7 +315,7 @@ fn nibble_table_lengths(verdict: &mut Verdict, info: &Info<'_>, table: &NibbleTa
     );
 }
 
-/// Dimensions, and that the fields end with them.
+/// Dimensions.
 #[inline(never)]
 fn shape(verdict: &mut Verdict, info: &Info<'_>, dense_inputs: usize) {
     verdict.at_least_one(Quantity::Rows, info.rows);
@@ -282,12 +325,20 @@ fn shape(verdict: &mut Verdict, info: &Info<'_>, dense_inputs: usize) {
     // A row's place is a number of 31 bits: the highest one tells rows of nibbles from hot ones.
     let elements = (info.rows as usize).saturating_mul(info.lanes());
     verdict.at_most(Quantity::Embeddings, saturate(elements), i32::MAX.cast_unsigned());
-    let (fields, rows, dense) = field_totals(info);
-    verdict.exactly(Quantity::Fields, fields, info.fields.len());
-    if rows != info.rows {
-        verdict.out_of_range(Quantity::Fields, rows, info.rows);
-    }
-    verdict.exactly(Quantity::DenseInputs, dense, dense_inputs);
+}
+
+/// That the fields end with the dimensions.
+#[inline(always)]
+fn field_shape(verdict: &mut Verdict, info: &Info<'_>, dense_inputs: usize, totals: FieldTotals) {
+    verdict.exactly(Quantity::Fields, totals.fields, info.fields.len());
+    verdict.exactly(Quantity::Fields, totals.rows as usize, info.rows as usize);
+    verdict.exactly(Quantity::DenseInputs, totals.dense, dense_inputs);
+}
+
+fn field_totals(info: &Info<'_>) -> FieldTotals {
+    let mut totals = FieldTotals::default();
+    info.fields.iter().for_each(|field| totals.add(field.kind.rows(), field.kind == FieldKind::Dense));
+    totals
 }
 
 #[inline(never)]
@@ -339,25 +390,34 @@ fn bi_interaction(verdict: &mut Verdict, parts: &FixedParts<'_>) {
     if verdict.is_broken() {
         return;
     }
-    let active = u64::from(parts.info.max_active);
     // embedding · value in Q16, and half, must fit i32; so must the part of a nibble's embedding without its offset, which is at
     // most twice as large.
+    let value = if VALUES { value } else { Q16::ONE.to_bits().cast_unsigned() };
     let product = u64::from(parts.max_embedding) * u64::from(value) + (1 << 15);
-    let largest = (product >> Q16::FRACTION_BITS) + 1;
-    let pairs = (active * (active - 1) / 2).checked_mul(largest * largest);
-    let pairs = pairs.map(|pairs| pairs + ((1_u64 << parts.shift) >> 1));
+    let active = u32::from(parts.info.max_active);
+    let pairs = active * (active - 1) / 2;
+    // With the product below 2³⁰, largest ≤ 2¹⁴, and pairs < 2³¹: nothing wraps.
+    let fits_product = 2 * product <= MAX_SUM;
+    let largest = if fits_product { rounded(product) } else { 0 };
+    let sum = u64::from(pairs) * u64::from(largest * largest) + u64::from((1_u32 << parts.shift) >> 1);
     // With the pairs, active · largest < 2¹⁷ too, and so active · value < 2¹⁷: the sum of the first-order codes,
     // active · (2048 · value + 1), is below 2²⁹.
-    if 2 * product > MAX_SUM || pairs.is_none_or(|pairs| pairs > MAX_SUM) {
+    if !fits_product || sum > MAX_SUM {
         verdict.broken(ParseError::Overflow { what: Quantity::BiInteraction, index: 0 });
     }
+}
+
+/// What an embedding times its value can be rounded to.
+#[expect(clippy::cast_possible_truncation, reason = "the product is below 2³⁰")]
+const fn rounded(product: u64) -> u32 {
+    (product >> Q16::FRACTION_BITS) as u32 + 1
 }
 
 #[inline(never)]
 fn fixed_layer(verdict: &mut Verdict, index: u32, layer: &FixedLayer<'_>, width: usize, max: u16) {
     layer_out(verdict, layer.out.into());
     code_max(verdict, layer.max);
-    let curve = !layer.activation.is_homogeneous();
+    let curve = ACTIVATIONS && !layer.activation.is_homogeneous();
     let (shift, fraction) = if curve { (Rescale::MAX_SHIFT.into(), Q16::FRACTION_BITS) } else { (31, 0) };
     verdict.at_most(Quantity::LayerShift, layer.shift.into(), shift);
     verdict.at_most(Quantity::LayerShift, layer.fraction.into(), fraction);
@@ -367,10 +427,14 @@ fn fixed_layer(verdict: &mut Verdict, index: u32, layer: &FixedLayer<'_>, width:
     for (row, bias) in layer.bias.iter().enumerate() {
         let bias = bias.unsigned_abs();
         let fits = match layer.weights {
-            Weights::Scalar(codes) => scalar_row_fits(codes.as_chunks().0, width, row, max, bias),
-            Weights::Dsp { words, fold } => {
+            Weights::Scalar(codes) if ANY_LAYOUT || !DSP_IS_NATIVE => {
+                scalar_row_fits(codes.as_chunks().0, width, row, max, bias)
+            }
+            Weights::Dsp { words, fold } if ANY_LAYOUT || DSP_IS_NATIVE => {
                 dsp_row_fits(words.as_chunks().0, width / 4, row, fold.into(), max, bias)
             }
+            // `features` refuses them.
+            _ => false,
         };
         if !fits {
             // The layer in the upper half: both are below 2¹⁶.
@@ -484,7 +548,14 @@ mod tests {
         // Two lanes pad to four: 2²⁹ − 1 rows have 2³¹ − 4 elements, and one more has 2³¹.
         for (rows, legal) in [((1 << 29) - 1, true), (1 << 29, false), (u32::MAX >> 1, false)] {
             let fields = [Field { name: "id", kind: FieldKind::Id { first: 0, rows } }];
-            let info = Info { name: "", rows, dim: 2, max_active: 1, fields: Fields::Listed(&fields) };
+            let info = Info {
+                name: "",
+                rows,
+                dim: 2,
+                max_active: 1,
+                fields: Fields::Listed(&fields),
+                encoders: &[],
+            };
             let mut verdict = Verdict::default();
             shape(&mut verdict, &info, 0);
             assert_eq!(verdict.result().is_ok(), legal, "{rows}");

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     F32Model, Model,
     error::{EmitError, ParseError, Quantity},
-    model::{F32Parts, F32Table, F32Weights, FieldKind, FixedParts, Info, Table, Weights, saturate},
+    model::{F32Parts, F32Table, F32Weights, FixedParts, Info, Table, Weights, saturate},
 };
 
 impl Model<'_> {
@@ -33,7 +33,7 @@ impl Model<'_> {
     pub fn emit(&self, out: &mut [u8]) -> Result<usize, EmitError> {
         let mut sink = Sink::over(out, self.encoded_len()?)?;
         let manifest_bytes = sink.fixed(&self.0)?;
-        sink.finish(Arithmetic::Fixed, manifest_bytes, self.scratch_len())
+        sink.finish(Arithmetic::Fixed, !self.0.info.encoders.is_empty(), manifest_bytes, self.scratch_len())
     }
 }
 
@@ -57,7 +57,7 @@ impl F32Model<'_> {
     pub fn emit(&self, out: &mut [u8]) -> Result<usize, EmitError> {
         let mut sink = Sink::over(out, self.encoded_len()?)?;
         let manifest_bytes = sink.f32(&self.0)?;
-        sink.finish(Arithmetic::F32, manifest_bytes, self.scratch_len())
+        sink.finish(Arithmetic::F32, !self.0.info.encoders.is_empty(), manifest_bytes, self.scratch_len())
     }
 }
 
@@ -136,6 +136,7 @@ impl<'o> Sink<'o> {
             self.section(layer.multipliers)?;
         }
         self.section(parts.head)?;
+        self.bytes(parts.info.encoders)?;
         Ok(manifest_bytes)
     }
 
@@ -180,6 +181,7 @@ impl<'o> Sink<'o> {
             self.section(layer.slopes)?;
         }
         self.section(parts.head)?;
+        self.bytes(parts.info.encoders)?;
         Ok(manifest_bytes)
     }
 
@@ -236,6 +238,7 @@ impl<'o> Sink<'o> {
     fn finish(
         self,
         arithmetic: Arithmetic,
+        has_encoders: bool,
         manifest_bytes: usize,
         scratch_len: usize,
     ) -> Result<usize, EmitError> {
@@ -244,8 +247,10 @@ impl<'o> Sink<'o> {
         let blob = self.out.and_then(|out| out.get_mut(..len)).unwrap_or_default();
         let [v0, v1] = VERSION.to_le_bytes();
         let words = [total_bytes, saturate(manifest_bytes), saturate(scratch_len)].map(u32::to_le_bytes);
-        let prefix =
-            MAGIC.into_iter().chain([v0, v1, arithmetic as u8, 0]).chain(words.into_iter().flatten());
+        let prefix = MAGIC
+            .into_iter()
+            .chain([v0, v1, arithmetic as u8, has_encoders.into()])
+            .chain(words.into_iter().flatten());
         blob.iter_mut().zip(prefix).for_each(|(byte, value)| *byte = value);
         let checksum = checksum(blob).to_le_bytes();
         blob.iter_mut().skip(CHECKSUM_OFFSET).zip(checksum).for_each(|(byte, value)| *byte = value);
@@ -259,7 +264,7 @@ fn total_bytes(len: usize) -> Result<u32, ParseError> {
 }
 
 fn head<'a>(info: &Info<'a>, dense_inputs: usize, layers: usize) -> Result<Head<'a>, ParseError> {
-    let Info { name, rows, dim, max_active, fields } = *info;
+    let Info { name, rows, dim, max_active, fields, .. } = *info;
     Ok(Head {
         name,
         rows,
@@ -278,16 +283,4 @@ fn narrow<T: TryFrom<usize> + Into<u32>>(len: usize, what: Quantity) -> Result<T
         found: saturate(len),
         limit: u16::MAX.into(),
     })
-}
-
-/// How many fields there are, where the last of their rows ends, saturated, and how many dense inputs are among them.
-pub(super) fn field_totals(info: &Info<'_>) -> (usize, u32, usize) {
-    let (mut fields, mut rows, mut dense) = (0, 0_u32, 0);
-    for field in info.fields.iter() {
-        fields += 1;
-        dense += usize::from(field.kind == FieldKind::Dense);
-        let (first, more) = field.kind.rows();
-        rows = rows.max(first.saturating_add(more));
-    }
-    (fields, rows, dense)
 }

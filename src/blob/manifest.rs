@@ -6,7 +6,7 @@
 use serde::Serialize;
 
 use crate::{
-    Q16, Rescale,
+    Q16, Rescale, features,
     link::Link,
     model::{Activation, Field, FieldKind, Pooling},
 };
@@ -25,33 +25,44 @@ impl<'a> Decoder<'a> {
         Self { rest: bytes, failed: false }
     }
 
-    /// The number of an `Option`, or 0 and a failure.
-    fn or_fail<T: Default>(&mut self, number: Option<T>) -> T {
-        self.failed |= number.is_none();
-        number.unwrap_or_default()
+    /// A number of at most `bits` bits: seven a byte, the lowest first; the highest bit of a byte says that more follow.
+    #[inline(never)]
+    fn number(&mut self, bits: u32) -> u32 {
+        let (mut number, mut shift) = (0, 0);
+        while shift < bits
+            && let Some((&byte, rest)) = self.rest.split_first()
+        {
+            self.rest = rest;
+            let part = u32::from(byte & 127);
+            number |= part << shift;
+            // The last byte that a number can have has bits to spare.
+            self.failed |= part.checked_shr(bits - shift).is_some_and(|beyond| beyond != 0);
+            if byte < 128 {
+                return number;
+            }
+            shift += 7;
+        }
+        self.failed = true;
+        0
+    }
+
+    pub(super) fn u32(&mut self) -> u32 {
+        self.number(u32::BITS)
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "of so many bits")]
+    pub(super) fn u16(&mut self) -> u16 {
+        self.number(u16::BITS) as u16
     }
 
     #[inline(never)]
-    fn u32(&mut self) -> u32 {
-        let taken = postcard::take_from_bytes(self.rest).ok();
-        self.rest = taken.map_or(self.rest, |(_, rest)| rest);
-        self.or_fail(taken.map(|(number, _)| number))
-    }
-
-    #[inline(never)]
-    fn u16(&mut self) -> u16 {
-        let before = self.rest.len();
-        let number = u16::try_from(self.u32()).ok();
-        // No u16 takes more bytes, not even in a form longer than the shortest.
-        let number = number.filter(|_| before - self.rest.len() <= 3);
-        self.or_fail(number)
-    }
-
-    #[inline(never)]
-    fn u8(&mut self) -> u8 {
-        let taken = self.rest.split_first();
-        self.rest = taken.map_or(self.rest, |(_, rest)| rest);
-        self.or_fail(taken.map(|(&byte, _)| byte))
+    pub(super) fn u8(&mut self) -> u8 {
+        let Some((&byte, rest)) = self.rest.split_first() else {
+            self.failed = true;
+            return 0;
+        };
+        self.rest = rest;
+        byte
     }
 
     #[inline(never)]
@@ -60,34 +71,39 @@ impl<'a> Decoder<'a> {
         (zigzag >> 1).cast_signed() ^ -(zigzag & 1).cast_signed()
     }
 
-    fn q16(&mut self) -> Q16 {
+    pub(super) fn q16(&mut self) -> Q16 {
         Q16::from_bits(self.i32())
     }
 
-    fn i16(&mut self) -> i16 {
+    pub(super) fn i16(&mut self) -> i16 {
         let zigzag = self.u16();
         (zigzag >> 1).cast_signed() ^ -(zigzag & 1).cast_signed()
     }
 
     fn f32(&mut self) -> f32 {
         let taken = self.rest.split_first_chunk();
-        self.rest = taken.map_or(self.rest, |(_, rest)| rest);
-        f32::from_le_bytes(self.or_fail(taken.map(|(&bytes, _)| bytes)))
+        self.failed |= taken.is_none();
+        let (bytes, rest) = taken.unwrap_or((&[0; 4], self.rest));
+        self.rest = rest;
+        f32::from_le_bytes(*bytes)
     }
 
     #[inline(never)]
-    fn str(&mut self) -> &'a str {
+    pub(super) fn str(&mut self) -> &'a str {
         let len = self.u32() as usize;
-        let taken = self.rest.split_at_checked(len);
-        self.rest = taken.map_or(self.rest, |(_, rest)| rest);
+        let Some((text, rest)) = self.rest.split_at_checked(len) else {
+            self.failed = true;
+            return "";
+        };
+        self.rest = rest;
+        if !features::NAMES {
+            return "";
+        }
         // Not by `from_utf8`, whose paths for long texts are 300 bytes.
-        let mut chunks = taken.map_or(&[][..], |(text, _)| text).utf8_chunks();
-        let text = chunks.next().map_or("", |chunk| {
+        text.utf8_chunks().next().map_or("", |chunk| {
             self.failed |= !chunk.invalid().is_empty();
             chunk.valid()
-        });
-        self.failed |= taken.is_none();
-        text
+        })
     }
 
     /// A value of an enum without any variant of that tag.
@@ -96,12 +112,12 @@ impl<'a> Decoder<'a> {
         any
     }
 
-    fn rescale(&mut self) -> Rescale {
+    pub(super) fn rescale(&mut self) -> Rescale {
         Rescale { multiplier: self.i32(), shift: self.u8() }
     }
 
     /// A link with ends that `end` decodes.
-    fn link<V>(&mut self, end: fn(&mut Self) -> V) -> Link<V> {
+    pub(super) fn link<V>(&mut self, end: fn(&mut Self) -> V) -> Link<V> {
         match self.u32() {
             0 => Link::Sigmoid,
             1 => Link::Identity,
@@ -111,7 +127,7 @@ impl<'a> Decoder<'a> {
     }
 
     /// An activation with a parameter that `parameter` decodes.
-    fn activation<S>(&mut self, parameter: fn(&mut Self) -> S) -> Activation<S> {
+    pub(super) fn activation<S>(&mut self, parameter: fn(&mut Self) -> S) -> Activation<S> {
         match self.u32() {
             0 => Activation::Identity,
             1 => Activation::Relu,
@@ -122,6 +138,20 @@ impl<'a> Decoder<'a> {
             6 => Activation::Elu { alpha: parameter(self) },
             _ => self.no_variant(Activation::Identity),
         }
+    }
+
+    /// The activation of a layer of the fixed path. Where the rectifier is all that this build has, any other reads as the identity,
+    /// which `check::features` refuses.
+    pub(super) fn fixed_activation(&mut self) -> Activation<i16> {
+        if features::ACTIVATIONS {
+            return self.activation(Self::i16);
+        }
+        let tag = self.u32();
+        if tag == 2 || tag == 6 {
+            self.i16();
+        }
+        self.failed |= tag > 6;
+        if tag == 1 { Activation::Relu } else { Activation::Identity }
     }
 
     fn encoding(&mut self) -> Encoding {
@@ -143,7 +173,7 @@ impl<'a> Decoder<'a> {
     }
 
     /// The fixed path's table: how it is stored.
-    fn table(&mut self) -> TableEncoding {
+    pub(super) fn table(&mut self) -> TableEncoding {
         match self.u32() {
             0 => TableEncoding::I8,
             1 => TableEncoding::I4 { hot_rows: self.u32() },
@@ -162,20 +192,68 @@ impl<'a> Record<'a> for Field<'a> {
     #[inline(never)]
     fn decode(decoder: &mut Decoder<'a>) -> Self {
         let name = decoder.str();
-        let kind = match decoder.u32() {
-            0 => FieldKind::Id { first: decoder.u32(), rows: decoder.u32() },
-            1 => FieldKind::Dense,
-            2 => FieldKind::Ids { first: decoder.u32(), rows: decoder.u32() },
-            3 => FieldKind::Scaled { row: decoder.u32() },
-            4 => FieldKind::Sequence {
-                first: decoder.u32(),
-                rows: decoder.u32(),
-                pooling: decoder.pooling(),
-                linear: decoder.pooling(),
-            },
-            _ => decoder.no_variant(FieldKind::Dense),
+        let FieldNumbers { tag, first, rows, pooling, linear } = decoder.field_numbers();
+        let kind = match tag {
+            0 => FieldKind::Id { first, rows },
+            2 => FieldKind::Ids { first, rows },
+            3 => FieldKind::Scaled { row: first },
+            4 => FieldKind::Sequence { first, rows, pooling, linear },
+            _ => FieldKind::Dense,
         };
         Self { name, kind }
+    }
+}
+
+/// What a field's kind is encoded as.
+struct FieldNumbers {
+    tag: u32,
+    first: u32,
+    rows: u32,
+    pooling: Pooling,
+    linear: Pooling,
+}
+
+/// What the fields say of the dimensions.
+#[derive(Clone, Copy, Default)]
+pub(super) struct FieldTotals {
+    /// How many fields there are.
+    pub(super) fields: usize,
+    /// Where the last of their rows ends, saturated.
+    pub(super) rows: u32,
+    /// How many are dense inputs.
+    pub(super) dense: usize,
+}
+
+impl FieldTotals {
+    pub(super) fn add(&mut self, (first, rows): (u32, u32), is_dense: bool) {
+        self.fields += 1;
+        self.rows = self.rows.max(first.saturating_add(rows));
+        self.dense += usize::from(is_dense);
+    }
+}
+
+impl Decoder<'_> {
+    #[inline(always)]
+    fn field_numbers(&mut self) -> FieldNumbers {
+        let tag = self.u32();
+        let (mut first, mut rows, mut pooling, mut linear) = (0, 0, Pooling::Sum, Pooling::Sum);
+        self.failed |= tag > 4;
+        if tag != 1 {
+            first = self.u32();
+            rows = if tag == 3 { 1 } else { self.u32() };
+        }
+        if tag == 4 {
+            (pooling, linear) = (self.pooling(), self.pooling());
+        }
+        FieldNumbers { tag, first, rows, pooling, linear }
+    }
+
+    /// Skips a field, and adds it to the totals.
+    #[inline(never)]
+    pub(super) fn field(&mut self, totals: &mut FieldTotals) {
+        self.str();
+        let FieldNumbers { tag, first, rows, .. } = self.field_numbers();
+        totals.add((first, rows), tag == 1);
     }
 }
 
@@ -191,20 +269,6 @@ pub(super) struct Head<'a> {
     pub(super) fields: u16,
 }
 
-impl<'a> Record<'a> for Head<'a> {
-    fn decode(decoder: &mut Decoder<'a>) -> Self {
-        Self {
-            name: decoder.str(),
-            rows: decoder.u32(),
-            dim: decoder.u16(),
-            max_active: decoder.u16(),
-            dense_inputs: decoder.u16(),
-            layers: decoder.u8(),
-            fields: decoder.u16(),
-        }
-    }
-}
-
 /// The second record of the fixed path.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct FixedHead {
@@ -217,22 +281,6 @@ pub(super) struct FixedHead {
     pub(super) linear_scale: Rescale,
     pub(super) bias: Q16,
     pub(super) link: Link<Q16>,
-}
-
-impl Record<'_> for FixedHead {
-    fn decode(decoder: &mut Decoder<'_>) -> Self {
-        Self {
-            max_value: decoder.q16(),
-            max_embedding: decoder.u16(),
-            table: decoder.table(),
-            shift: decoder.u8(),
-            max: decoder.u16(),
-            head_scale: decoder.rescale(),
-            linear_scale: decoder.rescale(),
-            bias: decoder.q16(),
-            link: decoder.link(Decoder::q16),
-        }
-    }
 }
 
 /// How the fixed path stores embeddings.
@@ -252,19 +300,6 @@ pub(super) struct FixedLayerHead {
     pub(super) max: u16,
     /// 0 for scalar weights, else the groups between two folds of DSP weights.
     pub(super) fold: u16,
-}
-
-impl Record<'_> for FixedLayerHead {
-    fn decode(decoder: &mut Decoder<'_>) -> Self {
-        Self {
-            out: decoder.u16(),
-            activation: decoder.activation(Decoder::i16),
-            shift: decoder.u8(),
-            fraction: decoder.u8(),
-            max: decoder.u16(),
-            fold: decoder.u16(),
-        }
-    }
 }
 
 /// How the f32 path stores a table or a layer's weights.

@@ -172,6 +172,19 @@ impl<V: Number, const N: usize, const D: usize, const F: usize> Default for Samp
     }
 }
 
+/// The same, borrowed.
+#[derive(Debug)]
+pub struct SampleSlices<'m, V> {
+    /// An id for each entry.
+    pub ids: &'m mut [u32],
+    /// A value for each entry; as many as ids.
+    pub values: &'m mut [V],
+    /// The dense inputs: as many as the model has, since the sample is given all of them.
+    pub dense: &'m mut [V],
+    /// One for each field.
+    pub spans: &'m mut [Span],
+}
+
 /// Encodes a row's raw values into a [`Sample`].
 ///
 /// Fields may come in any order; entries stand in the order in which their fields came, those of missing fields at the end.
@@ -194,7 +207,7 @@ impl<V: Number, const N: usize, const D: usize, const F: usize> Default for Samp
 /// # let (mut scratch, mut table, mut words) = ([Entry::default(); 3], [0; 16], [0; 64]);
 /// # let len = parts.emit(&mut scratch, &mut table)?;
 /// # let carriers = Encoder::Vocabulary(Vocabulary::parse(&table[..len], 3)?);
-/// # let miles = Scaling::new(false, 1000.0, 0.001, Q16::MIN, Q16::MAX).ok_or("no scale")?;
+/// # let miles = Scaling::new(Of::Value, 1000.0, 0.001, Q16::MIN, Q16::MAX).ok_or("no scale")?;
 /// # let field = |encoder| FieldEncoder {
 /// #     encoder, unseen: Policy::Error, missing: Policy::Error, sequence: SequenceRule::SINGLE };
 /// # let len = emit_encoders(&[field(carriers), field(Encoder::Number(miles))], &mut words)?;
@@ -234,6 +247,12 @@ impl<'b, 'a, V: Number, S: Slots> SampleBuilder<'b, 'a, V, S> {
         memory: &'b mut SampleMemory<V, N, D, F>,
     ) -> Self {
         let SampleMemory { ids, values, dense, spans } = memory;
+        Self::over(encoders, slots, SampleSlices { ids, values, dense, spans })
+    }
+
+    /// A builder without any value, in memory whose sizes are known only when it runs.
+    pub fn over(encoders: Encoders<'a, V>, slots: &'b S, memory: SampleSlices<'b, V>) -> Self {
+        let SampleSlices { ids, values, dense, spans } = memory;
         let mut builder = Self { encoders, slots, ids, values, dense, spans, len: 0, weighted: false };
         builder.clear();
         builder
@@ -322,7 +341,13 @@ impl<'b, 'a, V: Number, S: Slots> SampleBuilder<'b, 'a, V, S> {
                 let (field, slot) = self.field(FieldKey::Index(FieldIndex(field)))?;
                 let start = self.len;
                 let missing = self.encoders.encoder(field).missing();
-                let put = missing.and_then(|entry| self.put(slot, entry));
+                let put = missing.and_then(|entry| match slot {
+                    // No value is an empty sequence, which may be filled up.
+                    Slot::Ids { first, rows, many: true } if entry.is_none() => {
+                        self.put_sequence(field, first, rows, core::iter::empty())
+                    }
+                    slot => self.put(slot, entry),
+                });
                 self.close(field, start, put)?;
             }
         }

@@ -1,13 +1,43 @@
-//! A model's own fields as the builder's.
+//! A model's own fields as the builder's, and the encoders in its blob.
 
 use heapless::Vec;
 
 use super::{
     builder::{SampleBuilder, Slot, Slots},
-    section::Number,
+    error::EncodersError,
+    section::{Encoders, Number},
     vocabulary::short,
 };
-use crate::{Field, FieldKind, Fields, Sequence};
+use crate::{F32Model, FieldKind, Fields, Info, Model, Q16, Sequence};
+
+impl<'a> Model<'a> {
+    /// Checks the encoders in the model's blob, and gives them; `None` where it has none.
+    ///
+    /// # Errors
+    ///
+    /// [`EncodersError`] names the field, and the rule of `src/encode/FORMAT.md` that is broken.
+    pub fn encoders(&self) -> Result<Option<Encoders<'a, Q16>>, EncodersError> {
+        encoders(self.info())
+    }
+}
+
+impl<'a> F32Model<'a> {
+    /// Checks the encoders in the model's blob, and gives them; `None` where it has none.
+    ///
+    /// # Errors
+    ///
+    /// [`EncodersError`] names the field, and the rule of `src/encode/FORMAT.md` that is broken.
+    pub fn encoders(&self) -> Result<Option<Encoders<'a, f32>>, EncodersError> {
+        encoders(self.info())
+    }
+}
+
+fn encoders<'a, V: Number>(info: &Info<'a>) -> Result<Option<Encoders<'a, V>>, EncodersError> {
+    match info.encoders {
+        [] => Ok(None),
+        section => Encoders::parse(section, &info.fields).map(Some),
+    }
+}
 
 impl Slots for Fields<'_> {
     fn count(&self) -> u16 {
@@ -15,22 +45,24 @@ impl Slots for Fields<'_> {
     }
 
     fn slot(&self, field: u16) -> Option<Slot> {
-        let kind = nth(self, field)?.kind;
+        // One pass, which counts the dense inputs before the field: each record is decoded to find the next.
+        let mut position = 0;
+        let mut before = self.iter();
+        for _ in 0..field {
+            position += u16::from(before.next()?.kind == FieldKind::Dense);
+        }
+        let kind = before.next()?.kind;
         let (first, rows) = kind.rows();
         Some(match kind {
             FieldKind::Id { .. } => Slot::Ids { first, rows, many: false },
             FieldKind::Ids { .. } | FieldKind::Sequence { .. } => Slot::Ids { first, rows, many: true },
             FieldKind::Scaled { row } => Slot::Scaled { row },
-            FieldKind::Dense => {
-                let before = self.iter().take(field.into());
-                let position = before.filter(|field| field.kind == FieldKind::Dense).count();
-                Slot::Dense { position: u16::try_from(position).unwrap_or(u16::MAX) }
-            }
+            FieldKind::Dense => Slot::Dense { position },
         })
     }
 
     fn name(&self, field: u16) -> &str {
-        nth(self, field).map_or("", |field| field.name)
+        self.iter().nth(field.into()).map_or("", |field| field.name)
     }
 
     fn find(&self, name: &str) -> Option<u16> {
@@ -38,11 +70,6 @@ impl Slots for Fields<'_> {
         let position = self.iter().position(|field| field.name == name)?;
         u16::try_from(short(position)).ok()
     }
-}
-
-#[inline(never)]
-fn nth<'a>(fields: &Fields<'a>, field: u16) -> Option<Field<'a>> {
-    fields.iter().nth(field.into())
 }
 
 impl<V: Number> SampleBuilder<'_, '_, V, Fields<'_>> {

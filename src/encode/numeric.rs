@@ -81,6 +81,11 @@ impl Raw {
         Some(ln(sum, -24))
     }
 
+    /// `ln(number)` in steps of 2⁻³²; `None` where the number is 0 or below.
+    fn ln(self) -> Option<i64> {
+        (!self.negative && self.magnitude > 0).then(|| ln(self.magnitude, self.exponent))
+    }
+
     /// The largest integer that is not above the number, as far as 32 bits go.
     #[inline(never)]
     fn floor(self) -> i32 {
@@ -184,21 +189,59 @@ impl<'a> Buckets<'a> {
     }
 }
 
-/// `(x − offset) · scale` on the fixed path, where x is the number, or `ln(1 + number)`.
+/// What is scaled of a number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Of {
+    /// The number.
+    #[default]
+    Value,
+    /// `ln(1 + number)`; numbers of −1 and below are below every range.
+    Ln1p,
+    /// `ln(number)`; numbers of 0 and below are below every range.
+    Ln,
+}
+
+/// The largest legal `step`: a whole.
+const MAX_STEP: u8 = 16;
+
+/// The largest legal option of a number: what of it, and the step.
+pub(super) const LAST_OPTION: u32 = 2 + 3 * MAX_STEP as u32;
+
+impl Of {
+    /// What a record's option says, with the step.
+    fn cut(option: u32) -> (Self, u8) {
+        let of = match option % 3 {
+            0 => Self::Value,
+            1 => Self::Ln1p,
+            _ => Self::Ln,
+        };
+        (of, (option / 3).to_le_bytes()[0])
+    }
+
+    /// The option that [`Self::cut`] reads.
+    const fn option(self, step: u8) -> u8 {
+        self as u8 + 3 * if step < MAX_STEP { step } else { MAX_STEP }
+    }
+}
+
+/// `(x − offset) · scale` on the fixed path, where x is the number, or a logarithm of it; rounded to a multiple of a step.
 ///
 /// # Accuracy
 ///
-/// From the exact result: at most 2⁻¹⁶ + |x − offset| · |scale| · 2⁻²⁹ + |scale| · 2⁻ᶠ⁻¹, with f the `fraction`, of which the last
-/// term is 0 for whole numbers. With `log`, for numbers that are not negative, |scale| · 2⁻²⁴ in place of the last term.
+/// From the exact result before it is rounded to a step: at most 2⁻¹⁶ + |x − offset| · |scale| · 2⁻²⁹ + |scale| · 2⁻ᶠ⁻¹, with f the
+/// `fraction`, of which the last term is 0 for whole numbers. With [`Of::Ln1p`], for numbers that are not negative,
+/// |scale| · 2⁻²⁴ in place of the last term; with [`Of::Ln`] the same.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Scaling {
-    /// Whether x is `ln(1 + number)`; numbers of −1 and below are below the range.
-    pub log: bool,
+    /// What is scaled.
+    pub of: Of,
+    /// Results are rounded to multiples of 2^step in the last place, halves up; at most 16, whole numbers. 0 leaves them as they are.
+    pub step: u8,
     /// In steps of 2^-fraction.
     pub offset: i64,
     /// From steps of the offset to [`Q16`].
     pub scale: Rescale,
-    /// What numbers are rounded to: steps of 2^-fraction, at most 40; with `log` 32.
+    /// What numbers are rounded to: steps of 2^-fraction, at most 40; of a logarithm 32.
     pub fraction: u8,
     /// The smallest result that is in the range.
     pub min: Q16,
@@ -222,9 +265,12 @@ impl Scaling {
         clippy::cast_sign_loss,
         reason = "clamped, or checked at the end"
     )]
-    pub fn new(log: bool, offset: f64, scale: f64, min: Q16, max: Q16) -> Option<Self> {
+    pub fn new(of: Of, offset: f64, scale: f64, min: Q16, max: Q16) -> Option<Self> {
         let (_, exponent) = libm::frexp(scale);
-        let fraction = if log { LOG_FRACTION } else { (24 + exponent).clamp(0, Self::MAX_FRACTION.into()) };
+        let fraction = match of {
+            Of::Value => (24 + exponent).clamp(0, Self::MAX_FRACTION.into()),
+            Of::Ln1p | Of::Ln => LOG_FRACTION,
+        };
         let offset = libm::rint(libm::scalbn(offset, fraction));
         // factor · 2^shift is in [2³⁰, 2³¹), or shift is as large as it may be.
         let factor = libm::scalbn(scale, 16 - fraction);
@@ -234,14 +280,16 @@ impl Scaling {
             libm::rint(libm::scalbn(factor, shift)).clamp(f64::from(i32::MIN), f64::from(i32::MAX));
         let fits = scale.is_finite() && offset.abs() < 9.2e18 && factor.abs() < 2_147_483_648.0;
         let scale = Rescale { multiplier: multiplier as i32, shift: shift as u8 };
-        fits.then_some(Self { log, offset: offset as i64, scale, fraction: fraction as u8, min, max })
+        fits.then_some(Self { of, step: 0, offset: offset as i64, scale, fraction: fraction as u8, min, max })
     }
 
     pub(super) fn cut(option: u32, words: &[u32]) -> Option<Self> {
         let [low, high, multiplier, shifts, min, max] = *words.first_chunk::<{ Self::WORDS }>()?;
         let [shift, fraction, ..] = shifts.to_le_bytes();
+        let (of, step) = Of::cut(option);
         Some(Self {
-            log: option & 1 != 0,
+            of,
+            step,
             offset: (u64::from(high) << 32 | u64::from(low)).cast_signed(),
             scale: Rescale { multiplier: multiplier.cast_signed(), shift },
             fraction,
@@ -260,9 +308,9 @@ impl Scaling {
     }
 
     pub(super) fn check(&self) -> Result<(), EncodersError> {
-        match self.log {
-            false => at_most(Part::Parameter, self.fraction.into(), Self::MAX_FRACTION.into())?,
-            true => exactly(Part::Parameter, self.fraction.into(), LOG_FRACTION.unsigned_abs())?,
+        match self.of {
+            Of::Value => at_most(Part::Parameter, self.fraction.into(), Self::MAX_FRACTION.into())?,
+            Of::Ln1p | Of::Ln => exactly(Part::Parameter, self.fraction.into(), LOG_FRACTION.unsigned_abs())?,
         }
         at_most(Part::Parameter, self.scale.shift.into(), Rescale::MAX_SHIFT.into())?;
         if self.min > self.max {
@@ -275,15 +323,23 @@ impl Scaling {
     /// The result, saturated; not yet held to the range.
     #[inline(never)]
     pub(super) fn apply(&self, number: Raw) -> Q16 {
-        let x = match self.log {
-            false => number.to_fixed(self.fraction.into()),
-            true => match number.ln_1p() {
-                Some(x) => x,
-                None if self.scale.multiplier < 0 => return Q16::MAX,
-                None => return Q16::MIN,
-            },
+        let x = match self.of {
+            Of::Value => Some(number.to_fixed(self.fraction.into())),
+            Of::Ln1p => number.ln_1p(),
+            Of::Ln => number.ln(),
         };
-        self.scaled(x.saturating_sub(self.offset))
+        let result = match x {
+            Some(x) => self.scaled(x.saturating_sub(self.offset)),
+            None if self.scale.multiplier < 0 => Q16::MAX,
+            None => Q16::MIN,
+        };
+        let half = 1_i64 << self.step >> 1;
+        Q16::saturating_from_bits((i64::from(result.to_bits()) + half) >> self.step << self.step)
+    }
+
+    /// The option of the record.
+    pub(super) const fn option(&self) -> u8 {
+        self.of.option(self.step)
     }
 
     /// `steps · scale`, with the 31 highest bits of the steps.
@@ -324,16 +380,19 @@ fn ln(number: u64, exponent: i32) -> i64 {
     whole * i64::from(LN_2) + ((u64::from(bits) * u64::from(LN_2)) >> 32).cast_signed()
 }
 
-/// `(x − offset) · scale` on the f32 path: a subtraction, then a product, in `f32`; x is the number, or `log1p` of it.
+/// `(x − offset) · scale` on the f32 path: a subtraction, then a product, in `f32`; x is the number, or a logarithm of it. The result is
+/// rounded to a multiple of a step.
 ///
 /// # Accuracy
 ///
-/// From the exact result of these parameters: at most 2⁻²³ · |x − offset| · |scale|, and 2⁻²³ · |x| · |scale| more where the number
+/// From the exact result of these parameters, before it is rounded to a step: at most 2⁻²³ · |x − offset| · |scale|, and 2⁻²³ · |x| · |scale| more where the number
 /// is no `f32`.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct F32Scaling {
-    /// Whether x is `log1p` of the number.
-    pub log: bool,
+    /// What is scaled.
+    pub of: Of,
+    /// Results are rounded to multiples of 2^(step − 16), halves up; at most 16. 0 leaves them as they are.
+    pub step: u8,
     /// What is taken away first.
     pub offset: f32,
     /// What is multiplied with then.
@@ -349,7 +408,8 @@ impl F32Scaling {
 
     pub(super) fn cut(option: u32, words: &[u32]) -> Option<Self> {
         let [offset, scale, min, max] = words.first_chunk::<{ Self::WORDS }>()?.map(f32::from_bits);
-        Some(Self { log: option & 1 != 0, offset, scale, min, max })
+        let (of, step) = Of::cut(option);
+        Some(Self { of, step, offset, scale, min, max })
     }
 
     pub(super) fn words(&self) -> [u32; Self::WORDS] {
@@ -369,8 +429,22 @@ impl F32Scaling {
 
     pub(super) fn apply(&self, number: Raw) -> f32 {
         let number = f32::from_bits(number.to_f32_bits());
-        let x = if self.log { libm::log1pf(number) } else { number };
-        (x - self.offset) * self.scale
+        let x = match self.of {
+            Of::Value => number,
+            Of::Ln1p => libm::log1pf(number),
+            Of::Ln => libm::logf(number),
+        };
+        let result = (x - self.offset) * self.scale;
+        if self.step == 0 {
+            return result;
+        }
+        let step = i32::from(self.step) - 16;
+        libm::scalbnf(libm::floorf(libm::scalbnf(result, -step) + 0.5), step)
+    }
+
+    /// The option of the record.
+    pub(super) const fn option(&self) -> u8 {
+        self.of.option(self.step)
     }
 }
 

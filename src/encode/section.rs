@@ -7,7 +7,7 @@ use super::{
     decimal::Decimal,
     error::{EmitEncodersError, EncodersError, Part, at_most, exactly},
     hash::{Hashing, Rule},
-    numeric::{Buckets, F32Scaling, Raw, Scaling},
+    numeric::{Buckets, F32Scaling, LAST_OPTION, Raw, Scaling},
     vocabulary::{Cutter, Vocabulary, short},
 };
 use crate::Q16;
@@ -251,7 +251,7 @@ impl Record {
             2 => short(Rule::ALL.len() - 1),
             // Boundaries are closed on the right, or integers.
             3 => 2,
-            4 | 5 => 1,
+            4 | 5 => LAST_OPTION,
             _ => 0,
         }
     }
@@ -434,9 +434,14 @@ fn check_hashing(hashing: &Hashing<'_>, table: &[u32], rows: u32) -> Result<(), 
 }
 
 impl FieldEncoder<'_> {
-    /// Encodes a value: an id and its value, or for a number 0 and the number; `None` where there is no entry.
+    /// Encodes a value of a field with so many rows: an id and its value, or for a number 0 and the number; `None` where there is
+    /// no entry.
+    ///
+    /// # Errors
+    ///
+    /// When the value is unseen or missing and the policy says so, and when it has a type that the encoder does not take.
     #[inline(never)]
-    pub(super) fn encode<V: Number>(&self, rows: u32, value: Value<'_>) -> Result<Option<(u32, V)>, Problem> {
+    pub fn encode<V: Number>(&self, rows: u32, value: Value<'_>) -> Result<Option<(u32, V)>, Problem> {
         let id = match (&self.encoder, value) {
             (Encoder::Id, Value::Int(id)) => {
                 let legal = u32::try_from(id).ok().filter(|&id| id < rows);
@@ -565,8 +570,8 @@ fn record(field: &FieldEncoder<'_>, table: u32) -> Record {
         Encoder::Hash(hashing) => (2, Rule::ALL.iter().position(|&rule| rule == hashing.rule).unwrap_or(0)),
         Encoder::Buckets(buckets) if buckets.integers => (3, 2),
         Encoder::Buckets(buckets) => (3, buckets.right_closed.into()),
-        Encoder::Number(scaling) => (4, scaling.log.into()),
-        Encoder::F32Number(scaling) => (5, scaling.log.into()),
+        Encoder::Number(scaling) => (4, scaling.option().into()),
+        Encoder::F32Number(scaling) => (5, scaling.option().into()),
     };
     let (unseen, unseen_use) = tagged(field.unseen);
     let (missing, missing_use) = tagged(field.missing);

@@ -3,48 +3,29 @@
 use super::{LANES_TOGETHER, rolled};
 use crate::{
     Q16,
-    kernels::arch,
-    model::{QuantTable, header_linear, header_multiplier},
+    model::{header_linear, header_multiplier},
 };
 
 /// One active entry: where its row starts in the codes, and what the codes are multiplied with.
 ///
-/// The gain is the row multiplier; in a sample with values it is row multiplier · value in [`Q16`]. Words after these are the
-/// kernel's own.
-pub(crate) type Term = [u32; arch::TERM_WORDS];
+/// The gain is the row multiplier; in a sample with values it is row multiplier · value in [`Q16`].
+pub(crate) type Term = [u32; 2];
 
-/// [`terms`] and then [`bi_interaction`], in instructions written for this core; `None` where there are none, or an id is no row.
-///
-/// `words` has room for the terms.
-#[inline(always)]
-pub(crate) fn bi_interaction_of_ids(
-    table: &QuantTable<'_>,
-    ids: &[u32],
-    words: &mut [u32],
-    max_embedding: u16,
-    shift: u8,
-    max: u16,
-    z: &mut [i16],
-) -> Option<i32> {
-    arch::bi_interaction_of_ids(table, ids, words, max_embedding, shift, max, z)
-}
-
-/// Writes the terms of ids, each without value, and gives the sum of their first-order codes; `None` when an id is no row.
+/// Writes the terms of ids, each a row and without value, and gives the sum of their first-order codes.
 ///
 /// # Ranges
 ///
 /// `rows · lanes < 2³¹`, by `parse`.
 #[inline(never)]
-pub(crate) fn terms(headers: &[u16], ids: &[u32], lanes: u32, terms: &mut [Term]) -> Option<i32> {
+pub(crate) fn terms(headers: &[u16], ids: &[u32], lanes: u32, terms: &mut [Term]) -> i32 {
     let mut sum = 0_i32;
     for (&id, term) in ids.iter().zip(terms) {
         rolled();
-        let header = *headers.get(id as usize)?;
+        let header = headers.get(id as usize).copied().unwrap_or_default();
         sum += header_linear(header);
-        let [start, gain, ..] = term;
-        (*start, *gain) = (id.wrapping_mul(lanes), header_multiplier(header).cast_unsigned());
+        *term = [id.wrapping_mul(lanes), header_multiplier(header).cast_unsigned()];
     }
-    Some(sum)
+    sum
 }
 
 /// Pools the active rows: `z[k] = clamp((Σ_{i<j} e[i, k] · e[j, k] + half) >> shift, ±max)`, with
@@ -62,8 +43,25 @@ pub(crate) fn terms(headers: &[u16], ids: &[u32], lanes: u32, terms: &mut [Term]
 ///
 /// Accumulates in `i32`: exact while `N(N−1)/2 · E² + half < 2³¹` for `N` terms with `|e| ≤ E`, which `parse` enforces from
 /// `max_active`, `max_embedding` and `max_value`.
-#[inline(never)]
+#[inline(always)]
 pub(crate) fn bi_interaction(codes: &[i8], terms: &[Term], shift: u8, max: u16, z: &mut [i16]) {
+    // Beside twins, this sees samples without entries alone: it is the loop that values need anyway.
+    if cfg!(nfm_kernels = "none") {
+        by_blocks(codes, terms, shift, max, z);
+    } else {
+        by_lanes(codes, terms, 0, shift, max, z);
+    }
+}
+
+/// As [`bi_interaction`], with gains in [`Q16`]: `e[i, k] = round(gain[i] · codes[i, k])`, ties up.
+#[inline(always)]
+pub(crate) fn bi_interaction_of_values(codes: &[i8], terms: &[Term], shift: u8, max: u16, z: &mut [i16]) {
+    by_lanes(codes, terms, Q16::FRACTION_BITS, shift, max, z);
+}
+
+/// Some lanes together, as many as there are registers for.
+#[inline(never)]
+fn by_blocks(codes: &[i8], terms: &[Term], shift: u8, max: u16, z: &mut [i16]) {
     let (blocks, rest) = z.as_chunks_mut::<LANES_TOGETHER>();
     let first = blocks.len() * LANES_TOGETHER;
     for (b, out) in blocks.iter_mut().enumerate() {
@@ -74,19 +72,18 @@ pub(crate) fn bi_interaction(codes: &[i8], terms: &[Term], shift: u8, max: u16, 
     }
 }
 
-/// As [`bi_interaction`], with gains in [`Q16`]: `e[i, k] = round(gain[i] · codes[i, k])`, ties up.
-///
-/// One lane at a time: rows with values are the exception, and this is small.
+/// One lane at a time, with gains of `fraction` bits after the point: this is small.
 #[inline(never)]
-pub(crate) fn bi_interaction_of_values(codes: &[i8], terms: &[Term], shift: u8, max: u16, z: &mut [i16]) {
+pub(super) fn by_lanes(codes: &[i8], terms: &[Term], fraction: u32, shift: u8, max: u16, z: &mut [i16]) {
+    let half = (1_i32 << fraction) >> 1;
     for (lane, z) in z.iter_mut().enumerate() {
         rolled();
         let (mut sum, mut pairs) = (0_i32, (1_i32 << shift) >> 1);
-        for &[start, gain, ..] in terms {
+        for &[start, gain] in terms {
             rolled();
             let code = codes.get(start as usize + lane).copied().map_or(0, i32::from);
             // |code · gain| ≤ 2³¹ − 2¹⁵, by the bound on max_embedding · max_value.
-            let e = (code * gain.cast_signed() + (1 << 15)) >> Q16::FRACTION_BITS;
+            let e = (code * gain.cast_signed() + half) >> fraction;
             pairs += e * sum;
             sum += e;
         }
@@ -99,7 +96,7 @@ pub(crate) fn bi_interaction_of_values(codes: &[i8], terms: &[Term], shift: u8, 
 fn block<const B: usize>(codes: &[i8], terms: &[Term], shift: u8, max: u16, out: &mut [i16; B]) {
     let mut sum = [0_i32; B];
     let mut pairs = [(1_i32 << shift) >> 1; B];
-    for &[start, gain, ..] in terms {
+    for &[start, gain] in terms {
         rolled();
         let row = codes.get(start as usize..).and_then(<[i8]>::first_chunk::<B>);
         let Some(row) = row else { continue };

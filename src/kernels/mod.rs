@@ -11,6 +11,8 @@ pub(crate) mod float;
 pub(crate) mod nibbles;
 pub(crate) mod sequences;
 
+pub(crate) use arch::{POOLS_ANY_COUNT, Plan, is_native};
+
 /// Lanes that the portable pooling keeps in registers together.
 #[cfg(target_pointer_width = "32")]
 const LANES_TOGETHER: usize = 4;
@@ -32,6 +34,15 @@ pub(crate) fn of_unknown_length<T>(elements: &[T]) -> &[T] {
     #[cfg(target_pointer_width = "32")]
     let elements = core::hint::black_box(elements);
     elements
+}
+
+/// Fills activations with zeros, not by a call.
+#[inline(always)]
+pub(crate) fn zero(x: &mut [i16]) {
+    for x in x {
+        rolled();
+        *x = 0;
+    }
 }
 
 /// The `n`-th piece of `len` elements; not by `chunks_exact`, which divides.

@@ -1,6 +1,6 @@
 //! The Bi-Interaction pooling of 4-bit rows, and of 8-bit rows among them.
 
-use super::{arch, bi_interaction::clamp, rolled};
+use super::{bi_interaction::clamp, rolled};
 use crate::{
     Q16,
     model::{NibbleTable, Place, nibble_header_parts},
@@ -27,42 +27,6 @@ pub(crate) fn term(table: &NibbleTable<'_>, id: u32, lanes: u32) -> Option<(i32,
         Place::Other(row) => row.wrapping_mul(lanes.div_ceil(8)) | NIBBLES,
     };
     Some((linear, [start, gain.cast_unsigned(), offset.cast_unsigned()]))
-}
-
-/// Writes the terms of ids, each without value, and gives the sum of their first-order codes; `None` when an id is no row.
-#[cfg(any(nfm_kernels = "armv6m", nfm_kernels = "armv7m", nfm_kernels = "riscv32"))]
-#[inline(never)]
-pub(super) fn terms(
-    table: &NibbleTable<'_>,
-    ids: &[u32],
-    lanes: u32,
-    terms: &mut [NibbleTerm],
-) -> Option<i32> {
-    let mut sum = 0;
-    for (&id, place) in ids.iter().zip(terms) {
-        rolled();
-        let (linear, term) = self::term(table, id, lanes)?;
-        sum += linear;
-        *place = term;
-    }
-    Some(sum)
-}
-
-/// The pooling of ids without values, in instructions written for this core, and the sum of their first-order codes; `None` where
-/// there are none, or an id is no row.
-///
-/// `words` has room for the terms. What comes of codes that are padding is not defined.
-#[inline(always)]
-pub(crate) fn bi_interaction_of_ids(
-    table: &NibbleTable<'_>,
-    ids: &[u32],
-    words: &mut [u32],
-    max_embedding: u16,
-    shift: u8,
-    max: u16,
-    z: &mut [i16],
-) -> Option<i32> {
-    arch::bi_interaction_of_nibble_ids(table, ids, words, max_embedding, shift, max, z)
 }
 
 /// As [`bi_interaction`](super::bi_interaction::bi_interaction) with `e[i, k] = gain[i] · codes[i, k] + offset[i]`, rounded

@@ -8,7 +8,7 @@
 use std::{format, string::String, vec, vec::Vec};
 
 use super::{
-    bi_interaction::{Term, bi_interaction, bi_interaction_of_values, clamp},
+    bi_interaction::{Term, bi_interaction, bi_interaction_of_values, by_lanes, clamp},
     dense::{dense, dot},
     float::{self, Libm},
     nibbles::{self, NIBBLES, NibbleTerm},
@@ -101,6 +101,8 @@ fn pool(rows: &[(Vec<i8>, i32)], lanes: usize, shift: u8, max: u16) -> Vec<i16> 
         terms.iter_mut().for_each(|[_, gain, ..]| *gain = (gain.cast_signed() >> 16).cast_unsigned());
         let mut whole = vec![0x5555; lanes];
         bi_interaction(&codes, &terms, shift, max, &mut whole);
+        assert_eq!(z, whole);
+        by_lanes(&codes, &terms, 0, shift, max, &mut whole);
         assert_eq!(z, whole);
     }
     z

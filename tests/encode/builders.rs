@@ -3,7 +3,7 @@
 use embedded_nfm::{
     Field, FieldKind, Fields, Pooling, Q16, Sequence,
     encode::{
-        Encoder, Encoders, Entry, F32Scaling, FieldEncoder, FieldIndex, Keys, Padding, Policy, Problem,
+        Encoder, Encoders, Entry, F32Scaling, FieldEncoder, FieldIndex, Keys, Of, Padding, Policy, Problem,
         SampleBuilder, SampleMemory, Scaling, SequenceRule, Slot, Slots, Span, Value, Vocabulary,
         VocabularyParts,
         hash::{Hashing, Rule},
@@ -81,6 +81,12 @@ fn ids_are_held_to_their_rows_as_the_policy_says() {
 
 /// The ids that a sequence field of `rule` gives for these values.
 fn sequence(rule: SequenceRule, unseen: Policy, values: &[&str]) -> Result<Vec<u32>, String> {
+    sequence_or_none(rule, unseen, Some(values))
+}
+
+/// The same, where the field may have no value, which is no entry.
+fn sequence_or_none(rule: SequenceRule, unseen: Policy, given: Option<&[&str]>) -> Result<Vec<u32>, String> {
+    let values = given.unwrap_or_default();
     let words = table(&["pad", "a", "b", "c", "d"]);
     let encoder = Encoder::Vocabulary(Vocabulary::parse(&words, 5).expect("as it was emitted"));
     let field = FieldEncoder { encoder, unseen, missing: Policy::Zero, sequence: rule };
@@ -91,7 +97,9 @@ fn sequence(rule: SequenceRule, unseen: Policy, values: &[&str]) -> Result<Vec<u
     let mut builder = SampleBuilder::new(encoders, &fields, &mut memory);
     // Weights tell which value an entry comes from.
     let weighted = values.iter().enumerate().map(|(at, &value)| (value, at as f32));
-    builder.set_weighted("genres", weighted).map_err(|e| e.to_string())?;
+    if given.is_some() {
+        builder.set_weighted("genres", weighted).map_err(|e| e.to_string())?;
+    }
     let sample = builder.finish().map_err(|e| e.to_string())?;
     let ids = sample.ids().to_vec();
     if rule.padding == Padding::None && unseen == Policy::Error {
@@ -131,6 +139,11 @@ fn sequences_are_cut_padded_and_masked() {
 fn an_empty_and_a_missing_sequence_have_no_entries() {
     let rule = SequenceRule { max_len: 3, keep_last: false, padding: Padding::None };
     assert_eq!(sequence(rule, Policy::Error, &[]), Ok(vec![]));
+    assert_eq!(sequence_or_none(rule, Policy::Error, None), Ok(vec![]));
+    // Both are filled up.
+    let fill = SequenceRule { padding: Padding::Fill(2), ..rule };
+    assert_eq!(sequence(fill, Policy::Error, &[]), Ok(vec![12, 12, 12]));
+    assert_eq!(sequence_or_none(fill, Policy::Error, None), Ok(vec![12, 12, 12]));
 }
 
 /// A user, a sequence, a scaled number and a dense input.
@@ -138,7 +151,7 @@ fn mixed(action: impl FnOnce(&mut SampleBuilder<'_, '_, Q16, Others>)) {
     let words = table(&["ann", "bob"]);
     let users = Encoder::Vocabulary(Vocabulary::parse(&words, 2).expect("as it was emitted"));
     let number =
-        Encoder::Number(Scaling::new(false, 0.0, 0.5, Q16::MIN, Q16::MAX).expect("ordinary numbers"));
+        Encoder::Number(Scaling::new(Of::Value, 0.0, 0.5, Q16::MIN, Q16::MAX).expect("ordinary numbers"));
     let sequence = SequenceRule { max_len: 4, keep_last: false, padding: Padding::None };
     let words = section(&[
         strict(users),
@@ -233,7 +246,7 @@ fn a_models_own_fields_are_slots_and_its_sequences_are_told() {
     let fields = Fields::Listed(&list);
     assert_eq!(fields.slot(5), Some(Slot::Dense { position: 1 }));
     assert_eq!((fields.slot(6), fields.find("tags"), fields.find("tag")), (None, Some(4), None));
-    let number = F32Scaling { log: false, offset: 0.0, scale: 1.0, min: -9.0, max: 9.0 };
+    let number = F32Scaling { of: Of::Value, step: 0, offset: 0.0, scale: 1.0, min: -9.0, max: 9.0 };
     let encoder = |field: &Field<'_>| match field.kind {
         FieldKind::Dense | FieldKind::Scaled { .. } => strict(Encoder::F32Number(number)),
         _ => FieldEncoder {

@@ -3,7 +3,7 @@
 use embedded_nfm::{
     Q16,
     encode::{
-        Encoder, Encoders, Entry, FieldEncoder, Keys, Policy, SampleBuilder, SampleMemory, Scaling, Slot,
+        Encoder, Encoders, Entry, FieldEncoder, Keys, Of, Policy, SampleBuilder, SampleMemory, Scaling, Slot,
         Vocabulary, VocabularyParts,
     },
 };
@@ -39,7 +39,7 @@ fn the_dump_is_what_is_emitted() {
     let mut table = vec![0; parts.encoded_len()];
     parts.emit(&mut [Entry::default(); 3], &mut table).expect("distinct keys");
     let carriers = Encoder::Vocabulary(Vocabulary::parse(&table, 3).expect("as it was emitted"));
-    let miles = Scaling::new(false, 1000.0, 0.001, Q16::from_bits(-65_536), Q16::from_bits(5 << 16));
+    let miles = Scaling::new(Of::Value, 1000.0, 0.001, Q16::from_bits(-65_536), Q16::from_bits(5 << 16));
     let words = section(&[
         FieldEncoder { unseen: Policy::Use(2), ..strict(carriers) },
         FieldEncoder {

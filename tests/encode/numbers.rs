@@ -2,7 +2,7 @@
 
 use embedded_nfm::{
     Q16,
-    encode::{Buckets, Encoder, F32Scaling, FieldEncoder, Policy, Scaling, SequenceRule, Value, ordered},
+    encode::{Buckets, Encoder, F32Scaling, FieldEncoder, Of, Policy, Scaling, SequenceRule, Value, ordered},
 };
 
 use crate::{
@@ -101,20 +101,41 @@ fn fractions_are_rounded_down_to_integers() {
     assert_eq!(found, [0, 1, 1, 2, 2, 3, 0, 3, 3]);
 }
 
+/// What a scaling takes of a number, in f64.
+fn taken(of: Of, number: f64) -> f64 {
+    match of {
+        Of::Value => number,
+        Of::Ln1p => number.ln_1p(),
+        Of::Ln => number.ln(),
+    }
+}
+
+/// Whether a bound is stated for the number.
+fn is_bounded(of: Of, number: f32) -> bool {
+    match of {
+        Of::Value => true,
+        Of::Ln1p => number >= 0.0,
+        Of::Ln => number > 0.0,
+    }
+}
+
 /// Each scaling with its offset, its scale, and the bound of its documentation.
-fn scalings() -> Vec<(bool, f64, f64)> {
+fn scalings() -> Vec<(Of, f64, f64)> {
     let [min_max, standard] = ["min_max", "standard"].map(parameters);
     vec![
-        (false, min_max[0], min_max[1]),
-        (false, standard[0], 1.0 / standard[1]),
-        (false, 0.0, 1.0),
-        (false, -0.125, -3.5),
-        (false, 1e6, 1e-9),
-        (false, 2.0, 1234.5),
-        (false, 0.0, 0.0),
-        (true, 0.0, 1.0),
-        (true, 7.5, 0.3),
-        (true, 1.0, -12.0),
+        (Of::Value, min_max[0], min_max[1]),
+        (Of::Value, standard[0], 1.0 / standard[1]),
+        (Of::Value, 0.0, 1.0),
+        (Of::Value, -0.125, -3.5),
+        (Of::Value, 1e6, 1e-9),
+        (Of::Value, 2.0, 1234.5),
+        (Of::Value, 0.0, 0.0),
+        (Of::Ln1p, 0.0, 1.0),
+        (Of::Ln1p, 7.5, 0.3),
+        (Of::Ln1p, 1.0, -12.0),
+        (Of::Ln, 0.0, 1.0),
+        (Of::Ln, 6.5, 1.4),
+        (Of::Ln, 1.0, -12.0),
     ]
 }
 
@@ -125,21 +146,21 @@ fn wide(encoder: Encoder<'_>) -> FieldEncoder<'_> {
 #[test]
 fn fixed_scaling_is_within_its_bound() {
     let floats: Vec<f32> = floats().into_iter().chain(measurements()).filter(|x| !x.is_nan()).collect();
-    for (log, offset, scale) in scalings() {
-        let scaling = Scaling::new(log, offset, scale, Q16::MIN, Q16::MAX).expect("ordinary numbers");
-        let floats: Vec<f32> = floats.iter().copied().filter(|&x| !log || x >= 0.0).collect();
+    for (of, offset, scale) in scalings() {
+        let scaling = Scaling::new(of, offset, scale, Q16::MIN, Q16::MAX).expect("ordinary numbers");
+        let floats: Vec<f32> = floats.iter().copied().filter(|&x| is_bounded(of, x)).collect();
         let found = each_number::<Q16>(wide(Encoder::Number(scaling)), floats.iter().map(|&x| Value::F32(x)));
         let mut inside = 0;
         for (&value, found) in floats.iter().zip(found) {
-            let number = f64::from(value);
-            let x = if log { number.ln_1p() } else { number };
+            let x = taken(of, value.into());
             let exact = ((x - offset) * scale).clamp(-32768.0, 32768.0 - 1.0 / 65536.0);
             let bound = 2_f64.powi(-16)
                 + ((x - offset) * scale).abs() * 2_f64.powi(-29)
-                + scale.abs() * 2_f64.powi(if log { -24 } else { -1 - i32::from(scaling.fraction) });
+                + scale.abs()
+                    * 2_f64.powi(if of == Of::Value { -1 - i32::from(scaling.fraction) } else { -24 });
             assert!(
                 (found.to_f64() - exact).abs() <= bound,
-                "({value} − {offset}) · {scale}, log {log}: {found:?}, {exact}"
+                "({value} − {offset}) · {scale}, {of:?}: {found:?}, {exact}"
             );
             inside += usize::from(exact.abs() < 32767.0);
         }
@@ -150,7 +171,7 @@ fn fixed_scaling_is_within_its_bound() {
 #[test]
 fn integers_are_scaled_exactly_but_for_the_result() {
     let (offset, scale) = (1_000_000.0, 0.01);
-    let scaling = Scaling::new(false, offset, scale, Q16::MIN, Q16::MAX).expect("ordinary numbers");
+    let scaling = Scaling::new(Of::Value, offset, scale, Q16::MIN, Q16::MAX).expect("ordinary numbers");
     let ints = ints();
     let found = each_number::<Q16>(wide(Encoder::Number(scaling)), ints.iter().map(|&x| Value::Int(x)));
     for (&number, found) in ints.iter().zip(found) {
@@ -164,23 +185,61 @@ fn integers_are_scaled_exactly_but_for_the_result() {
 #[test]
 fn f32_scaling_is_the_two_operations_in_f32() {
     let floats: Vec<f32> = floats().into_iter().filter(|x| !x.is_nan()).collect();
-    for (log, offset, scale) in scalings() {
+    for (of, offset, scale) in scalings() {
         let (offset, scale) = (offset as f32, scale as f32);
-        let scaling = F32Scaling { log, offset, scale, min: f32::MIN, max: f32::MAX };
+        let scaling = F32Scaling { of, step: 0, offset, scale, min: f32::MIN, max: f32::MAX };
         let floats: Vec<f32> =
-            floats.iter().copied().filter(|&x| x.is_finite() && (!log || x >= 0.0)).collect();
+            floats.iter().copied().filter(|&x| x.is_finite() && is_bounded(of, x)).collect();
         let found =
             each_number::<f32>(wide(Encoder::F32Number(scaling)), floats.iter().map(|&x| Value::F32(x)));
         for (&value, found) in floats.iter().zip(found) {
-            let x = if log { libm::log1pf(value) } else { value };
+            let x = match of {
+                Of::Value => value,
+                Of::Ln1p => libm::log1pf(value),
+                Of::Ln => libm::logf(value),
+            };
             let expected = ((x - offset) * scale).clamp(f32::MIN, f32::MAX);
             assert_eq!(found.to_bits(), expected.to_bits(), "{value}");
-            if log {
-                let exact = f64::from(value).ln_1p();
-                assert!((f64::from(x) - exact).abs() <= exact * 2_f64.powi(-23), "{value}: {x}, {exact}");
+            if of != Of::Value {
+                let exact = taken(of, value.into());
+                assert!(
+                    (f64::from(x) - exact).abs() <= exact.abs() * 2_f64.powi(-23),
+                    "{value}: {x}, {exact}"
+                );
             }
         }
     }
+}
+
+#[test]
+fn results_are_rounded_to_steps() {
+    let values = [-1.0, -0.051, -0.05, 0.0, 0.0499, 0.05, 0.149, 0.15, 0.374_99, 7.04];
+    // Times 10 / 4, as whole numbers of 1/4: the nearest, halves up.
+    let expected = [-10.0, -1.0, 0.0, 0.0, 0.0, 1.0, 1.0, 2.0, 4.0, 70.0].map(|quarters| quarters / 4.0);
+    let fixed = Scaling::new(Of::Value, 0.0, 2.5, Q16::MIN, Q16::MAX).expect("ordinary numbers");
+    let fixed = Encoder::Number(Scaling { step: 14, ..fixed });
+    let float = F32Scaling { of: Of::Value, step: 14, offset: 0.0, scale: 2.5, min: -99.0, max: 99.0 };
+    let values = || values.into_iter().map(Value::F32);
+    let found = each_number::<Q16>(strict(fixed), values());
+    assert_eq!(found.into_iter().map(Q16::to_f64).collect::<Vec<_>>(), expected);
+    let found = each_number::<f32>(strict(Encoder::F32Number(float)), values());
+    assert_eq!(found.into_iter().map(f64::from).collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn what_has_no_logarithm_is_below_every_range() {
+    let fixed = |of, scale| {
+        Encoder::Number(
+            Scaling::new(of, 0.0, scale, Q16::from_bits(-7), Q16::from_bits(9)).expect("ordinary"),
+        )
+    };
+    let values = [Value::Int(-1), Value::Int(i64::MIN), Value::F32(f32::NEG_INFINITY)];
+    for of in [Of::Ln1p, Of::Ln] {
+        assert_eq!(each_number::<Q16>(wide(fixed(of, 1.0)), values.into_iter()), [Q16::from_bits(-7); 3]);
+        assert_eq!(each_number::<Q16>(wide(fixed(of, -1.0)), values.into_iter()), [Q16::from_bits(9); 3]);
+    }
+    let zero = [Value::Int(0)].into_iter();
+    assert_eq!(each_number::<Q16>(wide(fixed(Of::Ln, 1.0)), zero), [Q16::from_bits(-7)]);
 }
 
 #[test]
@@ -203,10 +262,10 @@ fn scalers_are_those_of_scikit_learn() {
         ),
     ];
     for (offset, scale, step, expected) in cases {
-        let fixed = Scaling::new(false, offset, scale, Q16::MIN, Q16::MAX).expect("ordinary numbers");
+        let fixed = Scaling::new(Of::Value, offset, scale, Q16::MIN, Q16::MAX).expect("ordinary numbers");
         let fixed = each_number::<Q16>(strict(Encoder::Number(fixed)), values.iter().map(|&x| Value::F32(x)));
         let (offset, scale) = (offset as f32, scale as f32);
-        let float = F32Scaling { log: false, offset, scale, min: f32::MIN, max: f32::MAX };
+        let float = F32Scaling { of: Of::Value, step: 0, offset, scale, min: f32::MIN, max: f32::MAX };
         let float =
             each_number::<f32>(strict(Encoder::F32Number(float)), values.iter().map(|&x| Value::F32(x)));
         for (((fixed, float), expected), value) in fixed.into_iter().zip(float).zip(&expected).zip(&values) {
@@ -221,8 +280,15 @@ fn scalers_are_those_of_scikit_learn() {
 #[test]
 fn numbers_outside_of_their_range_follow_the_policy() {
     let (min, max) = (Q16::from_bits(0), Q16::from_bits(1 << 16));
-    let fixed = Encoder::Number(Scaling::new(false, 10.0, 0.1, min, max).expect("ordinary numbers"));
-    let float = Encoder::F32Number(F32Scaling { log: false, offset: 10.0, scale: 0.1, min: 0.0, max: 1.0 });
+    let fixed = Encoder::Number(Scaling::new(Of::Value, 10.0, 0.1, min, max).expect("ordinary numbers"));
+    let float = Encoder::F32Number(F32Scaling {
+        of: Of::Value,
+        step: 0,
+        offset: 10.0,
+        scale: 0.1,
+        min: 0.0,
+        max: 1.0,
+    });
     let all = |unseen| {
         let field = |encoder| FieldEncoder {
             encoder,

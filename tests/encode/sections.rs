@@ -4,7 +4,7 @@ use embedded_nfm::{
     Q16,
     encode::{
         Buckets, EmitEncodersError, Encoder, Encoders, EncodersError, Entry, F32Scaling, FieldEncoder, Keys,
-        Padding, Part, Policy, SampleBuilder, SampleMemory, Scaling, SequenceRule, Slot, Vocabulary,
+        Of, Padding, Part, Policy, SampleBuilder, SampleMemory, Scaling, SequenceRule, Slot, Vocabulary,
         VocabularyParts, emit_encoders,
         hash::{Hashing, Rule},
         ordered,
@@ -40,7 +40,7 @@ fn with_encoders<T>(action: impl FnOnce(&[FieldEncoder<'_>]) -> T) -> T {
     let vocabulary = Encoder::Vocabulary(Vocabulary::parse(&table, 4).expect("as it was emitted"));
     let hashing = Hashing { rule: Rule::FeatureHasher, buckets: 100, prefix: "tail=" };
     let buckets = Buckets { right_closed: false, integers: false, boundaries: &boundaries, ids: &[] };
-    let miles = Scaling::new(false, 1000.0, 0.001, Q16::from_bits(-65_536), Q16::from_bits(1 << 18));
+    let miles = Scaling::new(Of::Value, 1000.0, 0.001, Q16::from_bits(-65_536), Q16::from_bits(1 << 18));
     let sequence = SequenceRule { max_len: 3, keep_last: true, padding: Padding::Skip(3) };
     action(&[
         FieldEncoder { unseen: Policy::Use(3), ..strict(vocabulary) },
@@ -154,7 +154,7 @@ fn a_prefix_is_text_that_its_rule_takes() {
 
 #[test]
 fn numbers_of_the_other_path_are_refused() {
-    let scaling = F32Scaling { log: false, offset: 0.0, scale: 1.0, min: -1.0, max: 1.0 };
+    let scaling = F32Scaling { of: Of::Value, step: 0, offset: 0.0, scale: 1.0, min: -1.0, max: 1.0 };
     let fields = Fields(vec![("x", Slot::Dense { position: 0 })]);
     let words = section(&[strict(Encoder::F32Number(scaling))]);
     assert!(Encoders::<f32>::parse(bytemuck::cast_slice(&words), &fields).is_ok());

@@ -107,6 +107,7 @@ impl Common {
             dim: self.dim,
             max_active: self.max_active,
             fields: Fields::Listed(&self.fields),
+            encoders: &[],
         }
     }
 }

@@ -4,35 +4,40 @@
 //! it does not extend the sign.
 #![expect(unsafe_code, reason = "hand-written instructions take half as many as the portable kernels'")]
 
-use core::arch::naked_asm;
+use core::{arch::naked_asm, mem::offset_of};
 
-use crate::kernels::{bi_interaction::Term, nibbles::NibbleTerm};
+use super::{
+    plan::Rows,
+    thumb::{Term, Terms},
+};
 
-/// The most terms of [`pool`].
+pub(crate) use super::scalar::is_native;
+pub(super) use super::{
+    scalar::{Layer, limits},
+    thumb::pool,
+};
+
+/// Whether the pooling takes any number of terms.
+pub(crate) const POOLS_ANY_COUNT: bool = false;
+
+/// No code is loaded with its neighbours.
+pub(super) const LOADS_WORDS_OF_CODES: bool = false;
+
+/// The most terms of [`pool_codes`].
 pub(super) const MAX_TERMS: usize = 31;
 
-/// `y[o] = clamp((bias[o] + Σᵢ (codes[o, i] − 128) · x[i]) >> shift, 0, max)`; with [`HEAD`] in `shift`, `y` is `head` instead,
-/// and the result `Σ head[o] · y[o]`.
+/// `y[o] = clamp((bias[o] + Σᵢ (codes[o, i] − 128) · x[i]) >> shift, 0, max)`; before a head y is read, not written, and
+/// `Σ y[o] ·` these outputs is given.
 ///
 /// Eight outputs at a time: their sums are r8–r12, lr, r6, r7.
 ///
 /// # Safety
 ///
-/// `x..x_end` are readable, and a positive multiple of eight halfwords, at a multiple of four. `y..y_end` are writable, or readable
-/// where it is the head, and a positive multiple of eight halfwords. `bias` has as many words, and `codes` as many bytes as the
-/// product of both.
+/// `layer` is as [`Layer`] says, its outputs writable, or readable where they are the head. `x` has as many
+/// inputs, readable, at a multiple of four.
 #[unsafe(naked)]
-pub(super) unsafe extern "C" fn relu(
-    codes: *const u8,
-    bias: *const i32,
-    x: *const i16,
-    x_end: *const i16,
-    y: *mut i16,
-    y_end: *mut i16,
-    shift: u32,
-    max: u32,
-) -> i32 {
-    // [sp]: the head's sum, −128 · Σ x, bias, x, x_end, eight saved registers and lr, y, y_end, shift, max.
+pub(super) unsafe extern "C" fn run(layer: &Layer, x: *const i16) -> i32 {
+    // [sp]: the head's sum, −128 · Σ x, bias, x, x_end, y, y_end, shift, max, eight saved registers and lr.
     naked_asm!(
         "push {{r4-r7, lr}}",
         "mov r4, r8",
@@ -40,7 +45,14 @@ pub(super) unsafe extern "C" fn relu(
         "mov r6, r10",
         "mov r7, r11",
         "push {{r4-r7}}",
-        "push {{r0-r3}}",
+        "movs r2, r1",
+        "ldm r0!, {{r4-r7}}",
+        "push {{r4-r7}}",     // y, y_end, shift, max
+        "ldm r0!, {{r3-r5}}", // x_bytes, codes, bias
+        "adds r3, r3, r1",
+        "movs r6, r1",
+        "movs r7, r3",
+        "push {{r4-r7}}",
         "movs r4, #0",
         "push {{r4}}",
         "1:",
@@ -70,6 +82,7 @@ pub(super) unsafe extern "C" fn relu(
         "str r3, [sp, #8]",
         "ldr r1, [sp, #12]",
         "3:",
+        ".rept 2",
         "ldm r1!, {{r2, r3}}",
         ".irp input, 0, 1, 2, 3",
         ".if \\input == 0",
@@ -96,12 +109,15 @@ pub(super) unsafe extern "C" fn relu(
         ".endr",
         ".endr",
         "adds r0, #32",
+        ".endr",
         "ldr r4, [sp, #16]",
         "cmp r1, r4",
-        "bne 3b",
-        "ldr r1, [sp, #56]",
-        "ldr r2, [sp, #64]",
-        "ldr r3, [sp, #68]",
+        "beq 4f",
+        "b 3b", // too far for a conditional branch
+        "4:",
+        "ldr r1, [sp, #20]",
+        "ldr r2, [sp, #28]",
+        "ldr r3, [sp, #32]",
         "ldr r5, [sp, #4]",
         "cmp r2, #0",
         "bpl 6f",
@@ -143,8 +159,8 @@ pub(super) unsafe extern "C" fn relu(
         "str r7, [sp]",
         "7:",
         "adds r1, #16",
-        "str r1, [sp, #56]",
-        "ldr r4, [sp, #60]",
+        "str r1, [sp, #20]",
+        "ldr r4, [sp, #24]",
         "cmp r1, r4",
         "beq 9f",
         "b 2b", // too far for a conditional branch
@@ -169,7 +185,7 @@ pub(super) unsafe extern "C" fn relu(
         "b 7b",
         "9:",
         "ldr r0, [sp]",
-        "add sp, #20",
+        "add sp, #36",
         "pop {{r4-r7}}",
         "mov r8, r4",
         "mov r9, r5",
@@ -190,21 +206,16 @@ pub(super) unsafe extern "C" fn relu(
 ///
 /// # Safety
 ///
-/// `terms..terms_end` are 1 to 31 terms, `z..z_end` are writable and a positive multiple of four halfwords. From
-/// `codes` + each term's start there are as many readable bytes.
+/// `terms..terms_end` are 1 to 31 terms, as [`look_up`] writes them. `z` takes as many halfwords as there are lanes.
 #[unsafe(naked)]
-pub(super) unsafe extern "C" fn pool(
-    codes: *const i8,
+pub(super) unsafe extern "C" fn pool_codes(
+    rows: &Rows,
     terms: *const Term,
     terms_end: *const Term,
     z: *mut i16,
-    z_end: *mut i16,
-    shift: u32,
-    max: u32,
-    half: i32,
 ) {
-    // [sp]: what d needs before its shift, terms, terms_end, z, eight saved registers and lr, z_end, the shift in the lowest byte
-    // and the sign where d is halved first, max, half − 2²⁶.
+    // [sp]: what d needs before its shift, terms, terms_end, z, z_end, the shift in the lowest byte and the sign where d is halved
+    // first, max, half − 2²⁶, eight saved registers and lr.
     naked_asm!(
         "push {{r4-r7, lr}}",
         "mov r4, r8",
@@ -212,9 +223,16 @@ pub(super) unsafe extern "C" fn pool(
         "mov r6, r10",
         "mov r7, r11",
         "push {{r4-r7}}",
+        "ldr r4, [r0, #{lanes}]",
+        "lsls r4, r4, #1",
+        "adds r4, r4, r3",
+        "ldr r5, [r0, #{shift}]",
+        "ldr r6, [r0, #{max}]",
+        "ldr r7, [r0, #{half}]",
+        "push {{r4-r7}}",
+        "ldr r0, [r0, #{codes}]",
         "push {{r0-r3}}",
-        "ldr r4, [sp, #64]",
-        "ldr r5, [sp, #56]",
+        "movs r4, r7",
         "subs r2, r2, r1",
         "cmp r2, #{many}",
         "bhs 7f",
@@ -228,13 +246,13 @@ pub(super) unsafe extern "C" fn pool(
         "str r1, [sp]",
         "lsrs r1, r1, #1",
         "subs r4, r4, r1",
-        "str r4, [sp, #64]",
+        "str r4, [sp, #28]",
         "movs r1, #1",
         "lsls r1, r1, #31",
         "orrs r5, r1",
         "8:",
-        "str r5, [sp, #56]",
-        "mov r2, r0",
+        "str r5, [sp, #20]",
+        "movs r2, r0",
         "adds r3, r2, #1",
         "1:",
         "ldr r4, [sp, #4]",
@@ -311,7 +329,7 @@ pub(super) unsafe extern "C" fn pool(
         "mov r4, lr",
         "subs r1, r1, r4",
         "ldr r5, [sp]",
-        "ldr r4, [sp, #56]",
+        "ldr r4, [sp, #20]",
         "adds r0, r0, r5",
         "adds r1, r1, r5",
         "adds r6, r6, r5",
@@ -319,7 +337,7 @@ pub(super) unsafe extern "C" fn pool(
         "cmp r4, #0",
         "bmi 9f",
         "7:",
-        "ldr r5, [sp, #60]",
+        "ldr r5, [sp, #24]",
         "lsls r3, r5, #1",
         ".irp lane, r0, r1, r6, r7",
         "asrs \\lane, r4",
@@ -344,12 +362,12 @@ pub(super) unsafe extern "C" fn pool(
         "str r4, [sp, #12]",
         "adds r2, #4",
         "adds r3, r2, #1",
-        "ldr r0, [sp, #52]",
+        "ldr r0, [sp, #16]",
         "cmp r4, r0",
         "beq 6f",
         "b 1b",
         "6:",
-        "add sp, #16",
+        "add sp, #32",
         "pop {{r4-r7}}",
         "mov r8, r4",
         "mov r9, r5",
@@ -357,43 +375,35 @@ pub(super) unsafe extern "C" fn pool(
         "mov r11, r7",
         "pop {{r4-r7, pc}}",
         "9:",
-        "ldr r5, [sp, #64]",
+        "ldr r5, [sp, #28]",
         ".irp lane, r0, r1, r6, r7",
         "lsrs \\lane, \\lane, #1",
         "adds \\lane, \\lane, r5",
         ".endr",
         "b 7b",
         many = const 17 * size_of::<Term>(),
+        codes = const offset_of!(Rows, codes),
+        lanes = const offset_of!(Rows, lanes),
+        shift = const offset_of!(Rows, shift),
+        max = const offset_of!(Rows, max),
+        half = const offset_of!(Rows, half),
     )
 }
 
-/// The Bi-Interaction of rows of nibbles and hot rows, which have no offset.
+/// The Bi-Interaction of rows of nibbles and hot rows.
 ///
-/// The terms are sorted first, hot rows before the others, and their starts become addresses. A sum is updated before it multiplies:
-/// what adds up is then the pairs and the squares, and the square of the last sum without it the pairs, also where it wraps.
-/// `MULS` overwrites a factor, and so this takes no instruction to save one.
+/// A sum is updated before it multiplies: what adds up is then the pairs and the squares, and the square of the last sum without it
+/// the pairs, also where it wraps. `MULS` overwrites a factor, and so this takes no instruction to save one.
 ///
 /// Four lanes at a time: their sums are r2, r7, r8, r9, and what adds up r10–r12, lr. A row's bytes have the lanes 0 1, 4 5, 2 3, 6 7.
 ///
 /// # Safety
 ///
-/// `terms..terms_end` are one term or more, `z..z_end` are writable and a positive multiple of four halfwords. From `codes` + the
-/// start of each hot row there are as many readable bytes, and from `nibbles` + the start of each other row a word for each
-/// eight.
+/// `terms` are as [`look_up_nibbles`] writes them. `z` takes as many halfwords as there are lanes.
 #[unsafe(naked)]
-pub(super) unsafe extern "C" fn pool_nibbles(
-    codes: *const i8,
-    nibbles: *const u32,
-    terms: *mut NibbleTerm,
-    terms_end: *const NibbleTerm,
-    z: *mut i16,
-    z_end: *mut i16,
-    shift: u32,
-    max: u32,
-    half: i32,
-) {
-    // [sp]: the first byte of nibbles and the first code of a block, terms, the first term of nibbles, terms_end, eight saved
-    // registers and lr, z, z_end, shift, max, half.
+pub(super) unsafe extern "C" fn pool_nibbles(rows: &Rows, terms: &Terms, z: *mut i16) {
+    // [sp]: the first byte of nibbles and the first code of a block, the terms, z, z_end, shift, max, half, eight saved registers
+    // and lr.
     naked_asm!(
         "push {{r4-r7, lr}}",
         "mov r4, r8",
@@ -401,40 +411,22 @@ pub(super) unsafe extern "C" fn pool_nibbles(
         "mov r6, r10",
         "mov r7, r11",
         "push {{r4-r7}}",
-        "mov r8, r0",
-        "mov r9, r1",
-        "mov r12, r3",
-        "mov r4, r2",
-        "mov r5, r2",
-        "push {{r2, r3}}",
-        "1:",
-        "ldr r0, [r4]",
-        "lsls r1, r0, #1",
-        "bcs 2f",
-        "add r0, r8",
-        "ldr r1, [r4, #4]",
-        "ldm r5!, {{r2, r3, r7}}",
-        "stm r4!, {{r2, r3, r7}}",
-        "subs r5, #12",
-        "stm r5!, {{r0, r1, r6}}",
-        "b 3f",
-        "2:",
-        "lsls r0, r0, #2",
-        "add r0, r9",
-        "stm r4!, {{r0}}",
-        "adds r4, #8",
-        "3:",
-        "cmp r4, r12",
-        "bne 1b",
-        "pop {{r2, r3}}",
-        "mov r4, r3",
-        "mov r3, r5",
-        "movs r0, #0",
-        "movs r1, #0",
-        "push {{r0-r4}}",
+        "ldr r3, [r0, #{half}]",
+        "push {{r3}}",
+        "movs r4, r2",
+        "ldr r5, [r0, #{lanes}]",
+        "lsls r5, r5, #1",
+        "adds r5, r5, r2",
+        "ldr r6, [r0, #{shift}]",
+        "ldr r7, [r0, #{max}]",
+        "push {{r4-r7}}",
+        "ldm r1!, {{r4-r7}}",
+        "push {{r4-r7}}",
+        "movs r4, #0",
+        "movs r5, #0",
+        "push {{r4, r5}}",
         "4:",
-        "ldr r4, [sp, #8]",
-        "ldr r3, [sp, #72]",
+        "ldr r3, [sp, #40]",
         "rsbs r3, r3, #0",
         "movs r2, #0",
         "movs r7, #0",
@@ -444,13 +436,13 @@ pub(super) unsafe extern "C" fn pool_nibbles(
         "mov r11, r3",
         "mov r12, r3",
         "mov lr, r3",
+        "ldr r4, [sp, #8]",
         "ldr r3, [sp, #12]",
+        "ldr r6, [sp, #4]",
         "cmp r4, r3",
         "beq 6f",
-        "ldr r6, [sp, #4]",
         "5:",
         "ldm r4!, {{r0, r5}}",
-        "adds r4, #4",
         "ldrsb r1, [r0, r6]",
         "muls r1, r5",
         "adds r2, r1",
@@ -480,7 +472,8 @@ pub(super) unsafe extern "C" fn pool_nibbles(
         "cmp r4, r3",
         "bne 5b",
         "6:",
-        "ldr r0, [sp, #16]",
+        "ldr r4, [sp, #16]",
+        "ldr r0, [sp, #20]",
         "cmp r4, r0",
         "beq 8f",
         "7:",
@@ -517,7 +510,7 @@ pub(super) unsafe extern "C" fn pool_nibbles(
         "mov r0, r9",
         "muls r3, r0",
         "add lr, r3",
-        "ldr r0, [sp, #16]",
+        "ldr r0, [sp, #20]",
         "cmp r4, r0",
         "bne 7b",
         "8:",
@@ -535,9 +528,9 @@ pub(super) unsafe extern "C" fn pool_nibbles(
         "muls r1, r1",
         "mov r3, lr",
         "subs r1, r3",
-        "ldr r4, [sp, #64]",
-        "ldr r5, [sp, #68]",
-        "ldr r3, [sp, #56]",
+        "ldr r4, [sp, #32]",
+        "ldr r5, [sp, #36]",
+        "ldr r3, [sp, #24]",
         ".irp lane, r2, r7, r0, r1",
         "asrs \\lane, r4",
         "cmp \\lane, r5",
@@ -548,10 +541,13 @@ pub(super) unsafe extern "C" fn pool_nibbles(
         "bge 9f",
         "rsbs \\lane, r5, #0",
         "9:",
-        "strh \\lane, [r3]",
-        "adds r3, #2",
         ".endr",
-        "str r3, [sp, #56]",
+        "strh r2, [r3]",
+        "strh r7, [r3, #2]",
+        "strh r0, [r3, #4]",
+        "strh r1, [r3, #6]",
+        "adds r3, #8",
+        "str r3, [sp, #24]",
         "ldr r0, [sp]",
         "ldr r1, [sp, #4]",
         "adds r0, #3",
@@ -560,18 +556,164 @@ pub(super) unsafe extern "C" fn pool_nibbles(
         "adds r1, #4",
         "str r0, [sp]",
         "str r1, [sp, #4]",
-        "ldr r0, [sp, #60]",
+        "ldr r0, [sp, #28]",
         "cmp r3, r0",
         "beq 9f",
         "b 4b",
         "9:",
-        "add sp, #20",
+        "add sp, #44",
         "pop {{r4-r7}}",
         "mov r8, r4",
         "mov r9, r5",
         "mov r10, r6",
         "mov r11, r7",
         "pop {{r4-r7, pc}}",
+        lanes = const offset_of!(Rows, lanes),
+        shift = const offset_of!(Rows, shift),
+        max = const offset_of!(Rows, max),
+        half = const offset_of!(Rows, half),
+    )
+}
+
+/// Looks ids up: hot rows' addresses and gains go to `hot_end` and on, the others' addresses, gains and offsets to `others` and before.
+/// Gives the sum of their first-order codes; `i32::MIN` when an id or its row is not in the table.
+///
+/// # Safety
+///
+/// `ids..ids_end` are one word or more, with room for three words each from `hot_end` to `others`.
+#[unsafe(naked)]
+pub(super) unsafe extern "C" fn look_up_nibbles(
+    rows: &Rows,
+    ids: *const u32,
+    ids_end: *const u32,
+    terms: &mut Terms,
+) -> i32 {
+    // r8 and r9 are hot_end and others, r10 the sum, r11 ids_end, r12 rows, lr a header.
+    naked_asm!(
+        "push {{r4-r7, lr}}",
+        "mov r4, r8",
+        "mov r5, r9",
+        "mov r6, r10",
+        "mov r7, r11",
+        "push {{r3-r7}}",
+        "mov r11, r2",
+        "mov r2, r0",
+        "ldr r4, [r2, #{rows}]",
+        "mov r12, r4",
+        "ldr r4, [r3, #{hot_end}]",
+        "mov r8, r4",
+        "ldr r4, [r3, #{others}]",
+        "mov r9, r4",
+        "movs r3, #0",
+        "mov r10, r3",
+        "1:",
+        "ldm r1!, {{r0}}",
+        "cmp r0, r12",
+        "bhs 9f",
+        "ldr r3, [r2]",
+        "lsls r4, r0, #2",
+        "ldr r4, [r3, r4]",
+        "mov lr, r4",
+        "ldr r6, [r2, #{hot}]",
+        "cmp r6, #0",
+        "beq 5f",
+        "lsrs r7, r0, #5",
+        "lsls r7, r7, #3",
+        "adds r6, r7",
+        "ldm r6, {{r6, r7}}",
+        // The id's bit as the sign; below it those before, which are counted.
+        "movs r4, #31",
+        "bics r4, r0",
+        "lsls r6, r4",
+        "movs r3, r6",
+        "lsls r4, r6, #1",
+        "ldr r5, =0x55555555",
+        "lsrs r6, r4, #1",
+        "ands r6, r5",
+        "subs r4, r6",
+        "ldr r5, =0x33333333",
+        "lsrs r6, r4, #2",
+        "ands r6, r5",
+        "ands r4, r5",
+        "adds r4, r6",
+        "ldr r5, =0x0f0f0f0f",
+        "lsrs r6, r4, #4",
+        "adds r4, r6",
+        "ands r4, r5",
+        "ldr r5, =0x01010101",
+        "muls r4, r5",
+        "lsrs r4, r4, #24",
+        "adds r4, r7",
+        "cmp r3, #0",
+        "bmi 6f",
+        "subs r0, r4",
+        "5:",
+        "ldr r3, [r2, #{nibble_rows}]",
+        "cmp r0, r3",
+        "bhs 9f",
+        "ldr r3, [r2, #{row_bytes}]",
+        "muls r0, r3",
+        "ldr r3, [r2, #{nibbles}]",
+        "adds r0, r3",
+        "mov r4, lr",
+        "lsls r3, r4, #12",
+        "lsrs r3, r3, #24",
+        "adds r3, #1",
+        "lsls r5, r4, #20",
+        "asrs r5, r5, #20",
+        "mov r6, r9",
+        "subs r6, #12",
+        "mov r9, r6",
+        "stm r6!, {{r0, r3, r5}}",
+        "b 7f",
+        "6:",
+        "ldr r3, [r2, #{hot_rows}]",
+        "cmp r4, r3",
+        "bhs 9f",
+        "ldr r0, [r2, #{lanes}]",
+        "muls r0, r4",
+        "ldr r3, [r2, #{codes}]",
+        "adds r0, r3",
+        "mov r4, lr",
+        "lsls r3, r4, #12",
+        "lsrs r3, r3, #24",
+        "adds r3, #1",
+        "mov r6, r8",
+        "stm r6!, {{r0, r3}}",
+        "mov r8, r6",
+        "7:",
+        "asrs r4, r4, #20",
+        "add r10, r4",
+        "cmp r1, r11",
+        "bne 1b",
+        "mov r0, r10",
+        "ldr r2, [sp]",
+        "mov r3, r8",
+        "str r3, [r2, #{hot_end}]",
+        "mov r3, r9",
+        "str r3, [r2, #{others}]",
+        "8:",
+        "pop {{r3-r7}}",
+        "mov r8, r4",
+        "mov r9, r5",
+        "mov r10, r6",
+        "mov r11, r7",
+        "pop {{r4-r7, pc}}",
+        "9:",
+        "movs r0, #1",
+        "lsls r0, r0, #31",
+        "b 8b",
+        ".ltorg",
+        rows = const offset_of!(Rows, rows),
+        lanes = const offset_of!(Rows, lanes),
+        codes = const offset_of!(Rows, codes),
+        hot_rows = const offset_of!(Rows, hot_rows),
+        hot = const offset_of!(Rows, hot),
+        row_bytes = const offset_of!(Rows, row_bytes),
+        nibbles = const offset_of!(Rows, nibbles),
+        nibble_rows = const offset_of!(Rows, nibble_rows),
+        hot_end = const offset_of!(Terms, hot_end),
+        others = const offset_of!(Terms, others),
     )
 }
 
@@ -581,7 +723,7 @@ pub(super) unsafe extern "C" fn pool_nibbles(
 ///
 /// `x..x_end` are readable, and a positive multiple of eight halfwords, as many as `weights`; both lie at multiples of four.
 #[unsafe(naked)]
-pub(super) unsafe extern "C" fn dot(weights: *const i16, x: *const i16, x_end: *const i16) -> i32 {
+pub(super) unsafe extern "C" fn multiply(weights: *const i16, x: *const i16, x_end: *const i16) -> i32 {
     naked_asm!(
         "push {{r4-r7, lr}}",
         "mov lr, r2",
@@ -615,41 +757,40 @@ pub(super) unsafe extern "C" fn dot(weights: *const i16, x: *const i16, x_end: *
     )
 }
 
-/// Writes a term for each id, and gives the sum of their first-order codes; `i32::MIN` when an id is not below `rows`.
+/// Writes a term for each id, and gives the sum of their first-order codes; `i32::MIN` when an id is no row.
 ///
 /// # Safety
 ///
-/// `headers` are `rows` halfwords, `ids..ids_end` one word or more, and `terms` has as many elements.
+/// `ids..ids_end` are one word or more, and `terms` takes as many terms.
 #[unsafe(naked)]
-pub(super) unsafe extern "C" fn terms(
-    headers: *const u16,
-    rows: usize,
+pub(super) unsafe extern "C" fn look_up(
+    rows: &Rows,
     ids: *const u32,
     ids_end: *const u32,
-    lanes: u32,
     terms: *mut Term,
 ) -> i32 {
     naked_asm!(
         "push {{r4-r7, lr}}",
-        "mov lr, r1",
-        "mov r12, r3",
-        "ldr r1, [sp, #20]",
-        "ldr r3, [sp, #24]",
+        "ldr r4, [r0, #{rows}]",
+        "mov lr, r4",
+        "mov r12, r2",
+        "ldr r2, [r0, #{lanes}]",
+        "ldr r0, [r0, #{headers}]",
         "movs r7, #0",
         "1:",
-        "ldm r2!, {{r4}}",
+        "ldm r1!, {{r4}}",
         "cmp r4, lr",
         "bhs 2f",
         "lsls r5, r4, #1",
         "ldrsh r5, [r0, r5]",
-        "muls r4, r1",
+        "muls r4, r2",
         "lsls r6, r5, #28",
         "lsrs r6, r6, #28",
         "adds r6, #1",
         "stm r3!, {{r4, r6}}",
         "asrs r5, r5, #4",
         "adds r7, r5",
-        "cmp r2, r12",
+        "cmp r1, r12",
         "bne 1b",
         "mov r0, r7",
         "pop {{r4-r7, pc}}",
@@ -657,5 +798,8 @@ pub(super) unsafe extern "C" fn terms(
         "movs r0, #1",
         "lsls r0, r0, #31",
         "pop {{r4-r7, pc}}",
+        headers = const offset_of!(Rows, headers),
+        rows = const offset_of!(Rows, rows),
+        lanes = const offset_of!(Rows, lanes),
     )
 }

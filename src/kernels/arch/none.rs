@@ -1,50 +1,44 @@
-//! Targets without a twin.
+//! Targets without twins.
 
-use crate::model::{FixedLayer, NibbleTable, QuantTable};
+use core::marker::PhantomData;
 
-/// Words of a term.
-pub(in crate::kernels) const TERM_WORDS: usize = 2;
+use crate::model::{FixedLayer, FixedParts, Weights};
 
-pub(in crate::kernels) const fn bi_interaction_of_ids(
-    _: &QuantTable<'_>,
-    _: &[u32],
-    _: &mut [u32],
-    _: u16,
-    _: u8,
-    _: u16,
-    _: &mut [i16],
-) -> Option<i32> {
-    None
+/// Whether the pooling of ids without values has a twin for any number of them that a model can have.
+pub(crate) const POOLS_ANY_COUNT: bool = false;
+
+/// Whether this is the packing that cores without twins are given, for which scalar ones are as good as any.
+pub(crate) const fn is_native(weights: &Weights<'_>, _: usize) -> bool {
+    matches!(weights, Weights::Scalar(_))
 }
 
-pub(in crate::kernels) const fn bi_interaction_of_nibble_ids(
-    _: &NibbleTable<'_>,
-    _: &[u32],
-    _: &mut [u32],
-    _: u16,
-    _: u8,
-    _: u16,
-    _: &mut [i16],
-) -> Option<i32> {
-    None
+/// As the one beside twins, which says what its functions do.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) struct Plan<'a>(PhantomData<&'a [u32]>);
+
+impl<'a> Plan<'a> {
+    pub(crate) const EMPTY: Self = Self(PhantomData);
+
+    #[expect(clippy::unused_self, reason = "as beside twins")]
+    pub(crate) const fn fill(&mut self, _: &FixedParts<'a>) {}
+
+    pub(crate) const fn pool(&self, _: &[u32], _: &mut [u32], _: &mut [i16]) -> Option<i32> {
+        None
+    }
+
+    pub(crate) const fn has_last(&self) -> bool {
+        false
+    }
+
+    pub(crate) const fn last_dot(&self, _: &[i16]) -> Option<i32> {
+        None
+    }
 }
 
 pub(in crate::kernels) const fn dense_relu(_: &FixedLayer<'_>, _: &[i16], _: &mut [i16]) -> Option<()> {
     None
 }
 
-pub(in crate::kernels) const fn dense_relu_dot(_: &FixedLayer<'_>, _: &[i16], _: &[i16]) -> Option<i32> {
-    None
-}
-
 pub(in crate::kernels) const fn dot(_: &[i16], _: &[i16]) -> Option<i32> {
-    None
-}
-
-pub(in crate::kernels) const fn sums(_: &[u32], _: &[i16], _: usize) -> Option<[i32; 4]> {
-    None
-}
-
-pub(in crate::kernels) const fn float_dot(_: &[f32], _: &[f32]) -> Option<[f32; 8]> {
     None
 }

@@ -26,8 +26,22 @@ pub(super) fn block(words: &[u32], x: &[i16], fold: u16, sums: &mut [i32; BLOCK]
 
 /// Four outputs of [`block`], added to `sums`.
 #[inline(never)]
-fn four(words: &[u32], x: &[i16], fold: u16, sums: &mut [i32; 4]) {
-    let (mut partial, mut left) = ([0_i32; 4], fold);
+fn four(mut words: &[u32], mut x: &[i16], fold: u16, sums: &mut [i32; 4]) {
+    while !words.is_empty() && !x.is_empty() {
+        let cut = 4 * usize::from(fold.max(1));
+        let (first_words, other_words) = words.split_at_checked(cut).unwrap_or((words, &[]));
+        let (first_x, other_x) = x.split_at_checked(cut).unwrap_or((x, &[]));
+        for (sum, partial) in sums.iter_mut().zip(fold_of(first_words, first_x)) {
+            *sum += partial >> 8;
+        }
+        (words, x) = (other_words, other_x);
+    }
+}
+
+/// The sums of one fold, which stay in registers.
+#[inline(always)]
+fn fold_of(words: &[u32], x: &[i16]) -> [i32; 4] {
+    let mut partial = [0_i32; 4];
     for (words, x) in words.as_chunks::<4>().0.iter().zip(x.as_chunks::<4>().0) {
         rolled();
         let [x0, x1, x2, x3] = x.map(i32::from);
@@ -35,20 +49,6 @@ fn four(words: &[u32], x: &[i16], fold: u16, sums: &mut [i32; 4]) {
             let [w0, w1, w2, w3] = dsp_weights(word);
             *sum += w0 * x0 + w1 * x1 + w2 * x2 + w3 * x3;
         }
-        left = left.wrapping_sub(1);
-        if left == 0 {
-            shift_down(sums, &mut partial);
-            left = fold;
-        }
     }
-    shift_down(sums, &mut partial);
-}
-
-/// Moves the sums since the last fold, shifted down, to the others.
-#[inline(never)]
-fn shift_down(sums: &mut [i32; 4], partial: &mut [i32; 4]) {
-    for (sum, partial) in sums.iter_mut().zip(partial) {
-        *sum += *partial >> 8;
-        *partial = 0;
-    }
+    partial
 }

@@ -4,12 +4,12 @@ mod dsp;
 mod scalar;
 
 use crate::{
-    Q16, Rescale,
+    Q16, Rescale, features,
     kernels::{
         arch,
         bi_interaction::clamp,
         exp::{elu, sigmoid_q16, tanh},
-        nth, of_unknown_length, rolled,
+        nth, of_unknown_length, rolled, zero,
     },
     model::{Activation, BLOCK, FixedLayer, Weights},
 };
@@ -39,25 +39,12 @@ pub(crate) fn dot(weights: &[i16], x: &[i16]) -> i32 {
 ///
 /// `|bias[o]| + Σᵢ |weights[o, i]| · max|x| < 2³¹`, which `parse` enforces. Sums on the way may wrap; the last one has not.
 pub(crate) fn dense(layer: &FixedLayer<'_>, x: &[i16], y: &mut [i16]) {
-    let rectified = matches!(layer.activation, Activation::Relu);
-    if !rectified || arch::dense_relu(layer, x, y).is_none() {
+    let rectified = !features::ACTIVATIONS || matches!(layer.activation, Activation::Relu);
+    let twin = if rectified { arch::dense_relu(layer, x, y) } else { None };
+    if features::PORTABLE_LAYERS && twin.is_none() {
         portable(layer, x, y);
     }
-    y.get_mut(layer.out.into()..).unwrap_or_default().fill(0);
-}
-
-/// [`dense`] and then [`dot`] with `head`, `[out]`; what is in `y` after it is not defined.
-pub(crate) fn dense_dot(layer: &FixedLayer<'_>, x: &[i16], y: &mut [i16], head: &[i16]) -> i32 {
-    // What the padding's weights give is no output.
-    let padding = head.get(layer.out.into()..).unwrap_or_default();
-    if matches!(layer.activation, Activation::Relu)
-        && padding.iter().all(|&weight| weight == 0)
-        && let Some(sum) = arch::dense_relu_dot(layer, x, head)
-    {
-        return sum;
-    }
-    dense(layer, x, y);
-    dot(head, y)
+    zero(y.get_mut(layer.out.into()..).unwrap_or_default());
 }
 
 /// [`dense`] on any core, without the padding.
@@ -90,7 +77,8 @@ fn finish(layer: &FixedLayer<'_>, first: usize, sums: &[i32; BLOCK], y: &mut [i1
         let acc = bias.wrapping_add(*sum);
         *y = match layer.activation {
             Activation::Relu => clamp((acc >> shift).max(0), max),
-            _ => activate(layer, o, acc),
+            _ if features::ACTIVATIONS => activate(layer, o, acc),
+            _ => 0,
         };
     }
 }
