@@ -4,6 +4,7 @@
 //! shares no code with the device library.
 
 use crate::{
+    encoding::spec::Policy,
     error::{Error, Result},
     rows::{Row, Run},
     schema::{Field, FieldKind, Pooling, Task, dense_inputs, total_rows},
@@ -50,6 +51,8 @@ pub struct FloatModel {
 pub enum Stage {
     /// `γ · (h − μ) / √(σ² + ε) + β`, all `[width]`.
     BatchNorm(BatchNorm),
+    /// Every lane times a number, as Paddle's dropout does at inference.
+    Scale(f64),
     /// Appends the dense inputs, which without it have first-order weights only.
     Concat,
     /// `W h + b`
@@ -191,7 +194,8 @@ impl Activation {
 }
 
 /// What follows the raw score.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(tag = "name", rename_all = "lowercase")]
 pub enum Link {
     /// A probability.
     Sigmoid,
@@ -318,6 +322,7 @@ impl FloatModel {
                     let lens = [&bn.gamma, &bn.beta, &bn.mean, &bn.variance].map(Vec::len);
                     (lens.into_iter().find(|len| *len != width).unwrap_or(width), width)
                 }
+                Stage::Scale(_) => (width, width),
                 Stage::Concat => (width, width + std::mem::take(&mut waiting)),
                 Stage::Dense(dense) => (dense.inputs(), dense.bias.len()),
                 Stage::Activation(Activation::PRelu(slopes)) => (slopes.len(), width),
@@ -381,6 +386,7 @@ impl FloatModel {
                     };
                     h.iter().enumerate().map(normalize).collect()
                 }
+                Stage::Scale(scale) => h.iter().map(|h| scale * h).collect(),
                 Stage::Concat => h.into_iter().chain(row.dense.iter().copied()).collect(),
                 Stage::Dense(dense) => {
                     let rows = dense.weights.chunks_exact(h.len()).zip(&dense.bias);
@@ -433,6 +439,11 @@ impl FloatModel {
                 self.fields.iter().filter(|other| single(other) && other.rows() == field.rows()).count();
             let mut entries = alone.iter().filter(|at| field.rows().contains(&row.ids[**at].into()));
             let found = entries.clone().count();
+            // What has no id has no entry where the schema says so.
+            let zero = |policy| policy == Policy::Zero;
+            if found < expected && (zero(field.encoding.unseen) || zero(field.encoding.missing)) {
+                continue;
+            }
             if found != expected {
                 let (expected, ids) =
                     if expected == 1 { ("one".into(), "id") } else { (expected.to_string(), "ids") };

@@ -83,10 +83,11 @@ pub fn fold(model: &FloatModel) -> Folded {
     let mut open: Option<Dense> = None;
     for stage in &model.stages {
         match stage {
-            Stage::BatchNorm(bn) => match &mut open {
-                Some(dense) => fold_rows(dense, &bn.affine()),
-                None => pending.then(&bn.affine()),
-            },
+            Stage::BatchNorm(bn) => fold_affine(&mut open, &mut pending, &bn.affine()),
+            Stage::Scale(scale) => {
+                let width = open.as_ref().map_or(pending.scale.len(), |dense| dense.bias.len());
+                fold_affine(&mut open, &mut pending, &(vec![*scale; width], vec![0.0; width]));
+            }
             Stage::Concat => {
                 close(&mut layers, &mut open, &mut pending);
                 pending.extend(model.dense_linear.len());
@@ -112,6 +113,14 @@ pub fn fold(model: &FloatModel) -> Folded {
         folded.ignore_inputs(model.dim, model.dense_linear.len());
     }
     folded
+}
+
+/// An affine function after the open dense stage or, without one, after those that wait.
+fn fold_affine(open: &mut Option<Dense>, pending: &mut Affine, affine: &(Vec<f64>, Vec<f64>)) {
+    match open {
+        Some(dense) => fold_rows(dense, affine),
+        None => pending.then(affine),
+    }
 }
 
 /// Ends a dense stage that no activation followed.
@@ -179,6 +188,10 @@ mod tests {
         fold(&model)
     }
 
+    fn scale() -> Stage {
+        Stage::Scale(0.5)
+    }
+
     fn sum() -> Stage {
         Stage::Dense(Dense { weights: vec![1.0, 2.0], bias: vec![0.125] })
     }
@@ -197,6 +210,18 @@ mod tests {
     }
 
     #[test]
+    fn a_scale_folds_into_the_weights_on_either_side() {
+        let relu = Stage::Activation(Activation::Relu);
+        let folded = folded(vec![scale(), square(), scale(), relu, bn(-4.0), scale(), sum()]);
+        // Before it only the weights, after it the bias too: 1 · ½ · ½ and 1 · ½; −1 · ½ · ½ and 2 · ½.
+        let dense = Dense { weights: vec![0.25, 0.0, 0.0, -0.25], bias: vec![0.5, 1.0] };
+        assert_eq!(folded.layers, [FoldedLayer { dense, activation: Activation::Relu }]);
+        // −2 · ½, times 1 and 2; −1.5 · ½ a lane, times 1 + 2.
+        assert_eq!(folded.head, [-1.0, -2.0]);
+        assert!((folded.bias - (0.25 + 0.125 - 2.25)).abs() < 1e-12);
+    }
+
+    #[test]
     fn batch_norm_costs_no_layer_and_consecutive_activations_cost_one() {
         let relu = || Stage::Activation(Activation::Relu);
         for (stages, layers) in [
@@ -205,6 +230,7 @@ mod tests {
             (vec![square(), relu(), bn(-1.0), relu(), sum()], 2),
             (vec![bn(1.0), relu(), sum()], 1),
             (vec![square(), square(), sum()], 2),
+            (vec![scale(), square(), scale(), relu(), scale(), sum()], 1),
         ] {
             assert_eq!(folded(stages).layers.len(), layers);
         }

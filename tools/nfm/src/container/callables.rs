@@ -33,6 +33,7 @@ const KNOWN: &[(&str, &str, Effect)] = &[
     ("builtins", "range", Effect::Data),
     ("builtins", "set", Effect::Argument),
     ("builtins", "slice", Effect::Data),
+    ("builtins", "tuple", Effect::Argument),
     ("collections", "Counter", Effect::Dict),
     ("collections", "OrderedDict", Effect::Dict),
     ("collections", "defaultdict", Effect::Dict),
@@ -40,11 +41,14 @@ const KNOWN: &[(&str, &str, Effect)] = &[
     ("copyreg", "__newobj__", Effect::NewObject),
     ("copyreg", "_reconstructor", Effect::Reconstruct),
     ("datetime", "*", Effect::Data),
+    ("logging", "getLogger", Effect::Data),
     ("numpy", "dtype", Effect::Data),
     ("numpy", "ndarray", Effect::Data),
+    ("numpy._core", "_ufunc_reconstruct", Effect::Data),
     ("numpy._core.multiarray", "_reconstruct", Effect::Data),
     ("numpy._core.multiarray", "scalar", Effect::Data),
     ("numpy._core.numeric", "_frombuffer", Effect::Data),
+    ("pandas.", "*", Effect::Data),
     ("pathlib", "*Path", Effect::Data),
     ("pathlib._local", "*Path", Effect::Data),
     // An enum member is written as a call of its class.
@@ -88,6 +92,7 @@ pub(super) fn canonical_module(module: &str) -> String {
     match module {
         "__builtin__" => "builtins".into(),
         "copy_reg" => "copyreg".into(),
+        "numpy.core" => "numpy._core".into(),
         _ => match module.strip_prefix("numpy.core.") {
             Some(rest) => format!("numpy._core.{rest}"),
             None => module.into(),

@@ -9,6 +9,7 @@ use super::{
     element::View,
     object::{Global, Id, Instance, Node, Tree},
     rebuild::{self, Source, Spec},
+    strip_prefix, wrapper_prefix,
 };
 use crate::{
     error::{Error, Result},
@@ -20,9 +21,6 @@ const WRAPPERS: [&str; 3] = ["state_dict", "model_state_dict", "model"];
 
 /// Keys of optimizer states, which hold no part of the model.
 const OPTIMIZERS: [&str; 4] = ["optimizer", "optimizers", "optimizer_state_dict", "optimizer_states"];
-
-/// What wrappers of a module put before every name: `DataParallel` and `torch.compile`.
-const PREFIXES: [&str; 2] = ["module.", "_orig_mod."];
 
 /// The dicts of registered parts that every module has.
 const MODULE_PARTS: [&str; 3] = ["_parameters", "_buffers", "_modules"];
@@ -135,7 +133,8 @@ impl<'a> Collector<'a> {
 
     /// Whether this is a module or a dict with a tensor right in it.
     fn is_model(&self, id: Id) -> bool {
-        let holds_tensor = |pairs: &[(Id, Id)]| pairs.iter().any(|(_, v)| rebuild::is_tensor(self.tree, *v));
+        let is_tensor = |id| rebuild::is_tensor(self.tree, id) || rebuild::is_array(self.tree, id);
+        let holds_tensor = |pairs: &[(Id, Id)]| pairs.iter().any(|(_, v)| is_tensor(*v));
         self.module(id).is_some() || self.pairs(id).is_some_and(holds_tensor)
     }
 
@@ -166,17 +165,11 @@ impl<'a> Collector<'a> {
     }
 
     fn strip_prefixes(&mut self) {
-        while let Some(prefix) =
-            PREFIXES.iter().find(|prefix| self.out.specs.keys().all(|name| name.starts_with(**prefix)))
-        {
-            let strip = |name: String| name.strip_prefix(prefix).map(str::to_owned).unwrap_or(name);
-            let specs = core::mem::take(&mut self.out.specs);
-            self.out.specs = specs.into_iter().map(|(name, spec)| (strip(name), spec)).collect();
-            let small = core::mem::take(&mut self.out.small);
-            self.out.small = small.into_iter().map(|(name, spec)| (strip(name), spec)).collect();
+        while let Some(prefix) = wrapper_prefix(self.out.specs.keys()) {
+            strip_prefix(&mut self.out.specs, prefix);
+            strip_prefix(&mut self.out.small, prefix);
             // The wrapped model's own facts take the place of the wrapper's.
-            let facts = core::mem::take(&mut self.out.facts);
-            self.out.facts = facts.into_iter().map(|(name, fact)| (strip(name), fact)).collect();
+            strip_prefix(&mut self.out.facts, prefix);
         }
     }
 

@@ -35,7 +35,7 @@ const MAX_DEPTH: usize = 32;
 const MAX_CHUNK_BYTES: u64 = 256 << 20;
 
 /// Datasets up to this are read at once, larger ones in pieces of about this.
-const BLOCK_BYTES: u64 = 1 << 20;
+const BLOCK_BYTES: u64 = 1 << 16;
 
 /// A parsed tree. Paths have no slash at their start; the root's is empty.
 pub(super) struct Hdf5 {
@@ -367,7 +367,11 @@ fn blocks<T: H5Type + Copy>(dataset: &Dataset, view: &View) -> Hdf5Result<Vec<T>
         if let Some(axis) = selection.selections.get_mut(axis) {
             *axis = SliceInfoElem::Slice { start, end, step: 1 };
         }
-        all.extend(dataset.read_slice::<T>(&selection)?.iter().copied());
+        let block = dataset.read_slice::<T>(&selection)?;
+        match block.as_slice() {
+            Some(block) => all.extend_from_slice(block),
+            None => all.extend(block.iter().copied()),
+        }
         start = end;
     }
     Ok(all)

@@ -6,16 +6,21 @@
 //!
 //! A further container is one file with a `FORMAT` and one line in the table of formats here.
 
+mod angel;
 mod callables;
 mod collect;
 mod element;
 mod hdf5;
 mod keras;
 mod npy;
-mod object;
+pub(crate) mod object;
+pub(crate) mod objects;
 mod onnx;
+mod paddle;
+mod paddle_program;
 mod pickle;
-mod rebuild;
+mod pickled;
+pub(crate) mod rebuild;
 mod safetensors;
 mod saved_model;
 mod sstable;
@@ -33,6 +38,7 @@ use std::{
     path::Path,
 };
 
+use indexmap::IndexMap;
 use zip::{ZipArchive, read::ZipFile};
 
 use crate::{
@@ -40,8 +46,11 @@ use crate::{
     tensors::{Fact, Tensors},
 };
 
-/// The most bytes of a feature map that are read.
-const MAX_FEATURE_MAP: u64 = 16 << 20;
+/// The most bytes of a file beside the checkpoint that are read.
+const MAX_SIDECAR: u64 = 16 << 20;
+
+/// What wrappers of a module put before every name: `DataParallel` and `torch.compile`.
+const PREFIXES: [&str; 2] = ["module.", "_orig_mod."];
 
 /// A container that can be read.
 struct Format {
@@ -57,6 +66,7 @@ struct Format {
 const FORMATS: &[Format] = &[
     torch::FORMAT,
     torch_legacy::FORMAT,
+    pickled::FORMAT,
     safetensors::FORMAT,
     onnx::FORMAT,
     saved_model::FORMAT,
@@ -66,6 +76,8 @@ const FORMATS: &[Format] = &[
     npy::FORMAT,
     npy::ARCHIVE,
     npy::FOLDER,
+    angel::FORMAT,
+    paddle::FORMAT,
 ];
 
 /// A file that is not read yet.
@@ -95,19 +107,41 @@ pub fn read(path: &Path) -> Result<Tensors> {
         return Err(probe.unsupported());
     };
     let mut tensors = (format.read)(&probe)?;
-    if let Some(map) = feature_map(path)? {
-        tensors.facts.insert("feature_map".into(), Fact::Json(map));
+    while let Some(prefix) = wrapper_prefix(tensors.entries.keys()) {
+        strip_prefix(&mut tensors.entries, prefix);
+    }
+    let hyper_parameters = hyper_parameters(&file);
+    for (fact, name) in [("feature_map", "feature_map.json"), ("hyper_parameters", &hyper_parameters)] {
+        if let Some(json) = sidecar(&file.with_file_name(name))? {
+            tensors.facts.insert(fact.into(), Fact::Json(json));
+        }
     }
     Ok(tensors)
 }
 
-/// FuxiCTR's `feature_map.json`, where it stands beside the checkpoint.
-fn feature_map(checkpoint: &Path) -> Result<Option<serde_json::Value>> {
-    let path = checkpoint.with_file_name("feature_map.json");
-    let Ok(file) = File::open(&path) else { return Ok(None) };
-    let file = BufReader::new(file.take(MAX_FEATURE_MAP));
-    let map = serde_json::from_reader(file);
-    map.map(Some).map_err(|error| Error::refused(&path.display().to_string(), "", error.to_string()))
+/// The name of LibRecommender's file beside its variables: `m_hyper_parameters.json` of `m_tf_variables.npz` or `m_tf.index`.
+fn hyper_parameters(checkpoint: &Path) -> String {
+    let stem = checkpoint.file_stem().unwrap_or_default().to_string_lossy();
+    let name = ["_tf_variables", "_tf"].into_iter().find_map(|end| stem.strip_suffix(end));
+    format!("{}_hyper_parameters.json", name.unwrap_or(&stem))
+}
+
+/// What a wrapper put before all of these names; of no name, nothing.
+fn wrapper_prefix<'n>(names: impl ExactSizeIterator<Item = &'n String> + Clone) -> Option<&'static str> {
+    PREFIXES.into_iter().find(|prefix| names.len() > 0 && names.clone().all(|name| name.starts_with(prefix)))
+}
+
+/// Takes a prefix from the keys that have it.
+fn strip_prefix<T>(map: &mut IndexMap<String, T>, prefix: &str) {
+    let strip = |name: String| name.strip_prefix(prefix).map(str::to_owned).unwrap_or(name);
+    *map = core::mem::take(map).into_iter().map(|(name, value)| (strip(name), value)).collect();
+}
+
+/// The JSON that a trainer (FuxiCTR, LibRecommender) writes beside its checkpoint, where it does.
+fn sidecar(path: &Path) -> Result<Option<serde_json::Value>> {
+    let Ok(file) = File::open(path) else { return Ok(None) };
+    let json = serde_json::from_reader(BufReader::new(file.take(MAX_SIDECAR)));
+    json.map(Some).map_err(|error| Error::refused(&path.display().to_string(), "", error.to_string()))
 }
 
 impl<'a> Probe<'a> {
@@ -241,3 +275,25 @@ const KNOWN: &[(usize, &[u8], &str, &str)] = &[
     (0, b"\x08", "an ONNX model or another protobuf", ""),
     (0, b"{", "JSON text", ""),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hyper_parameters_stand_beside_either_form_of_the_variables() {
+        for name in ["m.v2_tf_variables.npz", "m.v2_tf.index", "m.v2_tf.data-00000-of-00001", "m.v2.npz"] {
+            assert_eq!(hyper_parameters(Path::new(name)), "m.v2_hyper_parameters.json", "{name}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_file_beside_the_checkpoint_is_refused_by_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m_hyper_parameters.json");
+        assert_eq!(sidecar(&path).unwrap(), None);
+        std::fs::write(&path, "{").unwrap();
+        let message = sidecar(&path).unwrap_err().to_string();
+        assert!(message.contains("m_hyper_parameters.json") && message.contains("EOF"), "{message}");
+    }
+}

@@ -1,8 +1,9 @@
 //! Numpy: one array (`.npy`), an archive of them (`.npz`), a folder of them.
 //!
 //! A tensor has the name that the array has in the archive or folder, without `.npy` and without the `:0` of
-//! TensorFlow; the array of a single file has the file's. Text is no tensor and is passed over; an array of
-//! Python objects is a pickle, and refused.
+//! TensorFlow; the array of a single file has the file's. Text is no tensor and is passed over, as is what
+//! TensorFlow's optimizers keep beside the variables of an archive; an array of Python objects is a pickle,
+//! and refused.
 //!
 //! The header is one line of Python: `{'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }`. The crates
 //! that read it bring a parser generator and a C compiler along, and refuse the `3L` of Python 2.
@@ -16,10 +17,11 @@ use std::{
 use super::{
     Format, Probe,
     element::{ByteOrder, Checked, Element, View},
+    tf_bundle::optimizer_variable,
 };
 use crate::{
     error::{Error, Result},
-    tensors::{Tensor, Tensors},
+    tensors::{Fact, Tensor, Tensors},
 };
 
 /// One array.
@@ -64,7 +66,20 @@ fn read_archive(probe: &Probe<'_>) -> Result<Tensors> {
         left -= len;
         add(&mut tensors, entry.strip_suffix(".npy").unwrap_or(entry), array, len)?;
     }
+    skip_optimizer(&mut tensors);
     some(tensors)
+}
+
+/// The variables of TensorFlow's optimizers that stand beside the model's become facts.
+fn skip_optimizer(tensors: &mut Tensors) {
+    let why =
+        |name: &String| optimizer_variable(name, |variable| tensors.shape(variable) == tensors.shape(name));
+    let skipped: Vec<(String, String)> =
+        tensors.entries.keys().filter_map(|name| Some((name.clone(), why(name)?))).collect();
+    for (name, why) in skipped {
+        tensors.entries.shift_remove(&name);
+        tensors.facts.insert(format!("skipped.{name}"), Fact::Text(why));
+    }
 }
 
 fn read_folder(probe: &Probe<'_>) -> Result<Tensors> {

@@ -8,18 +8,18 @@ use core::fmt;
 
 /// The index of a [`Node`] in its [`Tree`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Id(u32);
+pub(crate) struct Id(u32);
 
 impl Id {
     /// The index in [`Tree::nodes`].
-    pub(super) fn index(self) -> usize {
+    pub(crate) fn index(self) -> usize {
         self.0 as usize
     }
 }
 
 /// One Python object.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Node {
+pub(crate) enum Node {
     None,
     Bool(bool),
     Int(i64),
@@ -28,6 +28,11 @@ pub(super) enum Node {
     Float(f64),
     Text(Box<str>),
     Bytes(Box<[u8]>),
+    /// Bytes that were left where they are in the file.
+    Span {
+        at: u64,
+        len: u64,
+    },
     Tuple(Box<[Id]>),
     /// A list, a set or a frozenset.
     List(Vec<Id>),
@@ -41,9 +46,9 @@ pub(super) enum Node {
 
 /// The qualified name of a class or function; nothing is imported.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Global {
-    pub(super) module: Box<str>,
-    pub(super) name: Box<str>,
+pub(crate) struct Global {
+    pub(crate) module: Box<str>,
+    pub(crate) name: Box<str>,
 }
 
 impl fmt::Display for Global {
@@ -54,75 +59,75 @@ impl fmt::Display for Global {
 
 /// An object that a class or a known function would have made: its maker and all that it was given.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Instance {
+pub(crate) struct Instance {
     /// A [`Node::Global`], in a well-formed pickle.
-    pub(super) class: Id,
+    pub(crate) class: Id,
     /// A [`Node::Tuple`], in a well-formed pickle.
-    pub(super) args: Id,
+    pub(crate) args: Id,
     /// What `BUILD` gave: mostly the `__dict__`.
-    pub(super) state: Option<Id>,
+    pub(crate) state: Option<Id>,
     /// Appended items, of a subclass of `list`.
-    pub(super) items: Vec<Id>,
+    pub(crate) items: Vec<Id>,
     /// Items set by key, of a subclass of `dict`.
-    pub(super) pairs: Vec<(Id, Id)>,
+    pub(crate) pairs: Vec<(Id, Id)>,
 }
 
 /// All objects of one pickle.
 #[derive(Debug)]
-pub(super) struct Tree {
+pub(crate) struct Tree {
     nodes: Vec<Node>,
-    pub(super) root: Id,
+    pub(crate) root: Id,
 }
 
 /// The id of `None`, of which there is one.
-pub(super) const NONE: Id = Id(0);
+pub(crate) const NONE: Id = Id(0);
 
 impl Tree {
     /// A tree that holds `None` only.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { nodes: vec![Node::None], root: NONE }
     }
 
     /// Adds an object; `None` when there are 2³² already.
-    pub(super) fn add(&mut self, node: Node) -> Option<Id> {
+    pub(crate) fn add(&mut self, node: Node) -> Option<Id> {
         let id = u32::try_from(self.nodes.len()).ok()?;
         self.nodes.push(node);
         Some(Id(id))
     }
 
-    pub(super) fn node(&self, id: Id) -> &Node {
+    pub(crate) fn node(&self, id: Id) -> &Node {
         self.nodes.get(id.index()).unwrap_or(&Node::None)
     }
 
-    pub(super) fn node_mut(&mut self, id: Id) -> Option<&mut Node> {
+    pub(crate) fn node_mut(&mut self, id: Id) -> Option<&mut Node> {
         self.nodes.get_mut(id.index())
     }
 
     /// The index of every object, in the order of writing.
-    pub(super) fn ids(&self) -> impl Iterator<Item = Id> {
+    pub(crate) fn ids(&self) -> impl Iterator<Item = Id> {
         (0..self.nodes.len()).filter_map(|at| u32::try_from(at).ok().map(Id))
     }
 
     /// Every object, in the order of writing.
-    pub(super) fn nodes(&self) -> &[Node] {
+    pub(crate) fn nodes(&self) -> &[Node] {
         &self.nodes
     }
 
-    pub(super) fn text(&self, id: Id) -> Option<&str> {
+    pub(crate) fn text(&self, id: Id) -> Option<&str> {
         match self.node(id) {
             Node::Text(text) => Some(text),
             _ => None,
         }
     }
 
-    pub(super) fn int(&self, id: Id) -> Option<i64> {
+    pub(crate) fn int(&self, id: Id) -> Option<i64> {
         match self.node(id) {
             Node::Int(int) => Some(*int),
             _ => None,
         }
     }
 
-    pub(super) fn global(&self, id: Id) -> Option<&Global> {
+    pub(crate) fn global(&self, id: Id) -> Option<&Global> {
         match self.node(id) {
             Node::Global(global) => Some(global),
             _ => None,
@@ -130,7 +135,7 @@ impl Tree {
     }
 
     /// The items of a tuple or a list.
-    pub(super) fn sequence(&self, id: Id) -> Option<&[Id]> {
+    pub(crate) fn sequence(&self, id: Id) -> Option<&[Id]> {
         match self.node(id) {
             Node::Tuple(items) => Some(items),
             Node::List(items) => Some(items),
@@ -138,7 +143,7 @@ impl Tree {
         }
     }
 
-    pub(super) fn dict(&self, id: Id) -> Option<&[(Id, Id)]> {
+    pub(crate) fn dict(&self, id: Id) -> Option<&[(Id, Id)]> {
         match self.node(id) {
             Node::Dict(pairs) => Some(pairs),
             _ => None,
@@ -146,19 +151,19 @@ impl Tree {
     }
 
     /// The last value under the text `key`.
-    pub(super) fn get(&self, pairs: &[(Id, Id)], key: &str) -> Option<Id> {
+    pub(crate) fn get(&self, pairs: &[(Id, Id)], key: &str) -> Option<Id> {
         pairs.iter().rev().find(|(k, _)| self.text(*k) == Some(key)).map(|(_, v)| *v)
     }
 
     /// What Python calls the type of this object.
-    pub(super) fn kind(&self, id: Id) -> String {
+    pub(crate) fn kind(&self, id: Id) -> String {
         let kind = match self.node(id) {
             Node::None => "None",
             Node::Bool(_) => "bool",
             Node::Int(_) | Node::Long(_) => "int",
             Node::Float(_) => "float",
             Node::Text(_) => "str",
-            Node::Bytes(_) => "bytes",
+            Node::Bytes(_) | Node::Span { .. } => "bytes",
             Node::Tuple(_) => "tuple",
             Node::List(_) => "list",
             Node::Dict(_) => "dict",

@@ -13,11 +13,13 @@
 use std::{
     collections::HashMap,
     io::{self, BufRead, Read, Seek},
+    mem,
 };
 
 use super::{
     callables::{self, Effect},
     object::{Global, Id, Instance, NONE, Node, Tree},
+    rebuild::{ArrayBytes, array_bytes},
 };
 use crate::error::{Error, Result};
 
@@ -99,12 +101,36 @@ pub(super) struct Input<'a, R> {
     entry: &'a str,
     at: u64,
     end: u64,
+    /// Whether long byte strings stay where they are.
+    spans: bool,
 }
+
+/// Shorter byte strings are read with the pickle.
+const SPAN_BYTES: u64 = 1 << 16;
 
 impl<'a, R: BufRead> Input<'a, R> {
     /// The bytes `at..end` of `entry` of `file`, of which `reader` gives the first next.
     pub(super) fn new(reader: R, file: &'a str, entry: &'a str, at: u64, end: u64) -> Self {
-        Self { reader, file, entry, at, end }
+        Self { reader, file, entry, at, end, spans: false }
+    }
+
+    /// The same, of which [`unpickle`] leaves long byte strings where they are, as [`Node::Span`].
+    pub(super) fn with_spans(self) -> Self {
+        Self { spans: true, ..self }
+    }
+
+    /// Passes over the next `len` bytes.
+    fn pass(&mut self, len: u64) -> Result<()> {
+        let left = self.end.saturating_sub(self.at);
+        if len > left {
+            return Err(self.cut(len, left));
+        }
+        let got = io::copy(&mut (&mut self.reader).take(len), &mut io::sink()).map_err(|e| self.io(e))?;
+        if got != len {
+            return Err(self.cut(len, got));
+        }
+        self.at += len;
+        Ok(())
     }
 
     /// The offset of the next byte.
@@ -205,10 +231,9 @@ pub(super) fn unpickle<R: BufRead>(input: &mut Input<'_, R>) -> Result<Tree> {
         copied: 0,
         start,
         at: start,
+        is_nested: false,
     };
-    while machine.step()? {}
-    let root = machine.pop()?;
-    machine.tree.root = root;
+    machine.tree.root = machine.run()?;
     Ok(machine.tree)
 }
 
@@ -226,9 +251,17 @@ struct Machine<'i, 'a, R> {
     start: u64,
     /// The offset of the opcode.
     at: u64,
+    /// Whether this is the pickle of an array within another pickle.
+    is_nested: bool,
 }
 
 impl<R: BufRead> Machine<'_, '_, R> {
+    /// Runs to `STOP`; gives what is on the top then.
+    fn run(&mut self) -> Result<Id> {
+        while self.step()? {}
+        self.pop()
+    }
+
     /// Runs one opcode; false at `STOP`.
     fn step(&mut self) -> Result<bool> {
         self.at = self.input.at;
@@ -417,6 +450,11 @@ impl<R: BufRead> Machine<'_, '_, R> {
             op::SHORT_BINBYTES => self.length::<1>()?,
             _ => self.length::<8>()?,
         };
+        if self.input.spans && len >= SPAN_BYTES {
+            let at = self.input.at;
+            self.input.pass(len)?;
+            return self.push(Node::Span { at, len });
+        }
         let bytes = self.input.bytes(len)?;
         self.push(Node::Bytes(bytes.into()))
     }
@@ -585,7 +623,58 @@ impl<R: BufRead> Machine<'_, '_, R> {
             Some(Node::Dict(_) | Node::List(_)) => (),
             _ => return Err(self.mismatch("an object", target)),
         }
+        if is_joblib_array(&self.tree, target) { self.joblib_array(target, state) } else { Ok(()) }
+    }
+
+    /// Reads the array that joblib writes right behind the object which stands for it, and puts it in that object's place.
+    fn joblib_array(&mut self, target: Id, state: Id) -> Result<()> {
+        let state = self.tree.dict(state).unwrap_or_default();
+        let part = |name| self.tree.get(state, name);
+        let (Some(shape), Some(order), Some(dtype)) = (part("shape"), part("order"), part("dtype")) else {
+            return Err(
+                self.refuse("expected shape, order and dtype of an array of joblib; the file is damaged")
+            );
+        };
+        let is_aligned = part("numpy_array_alignment_bytes").is_some_and(|id| id != NONE);
+        let array = match array_bytes(&self.tree, shape, dtype).map_err(|problem| self.refuse(problem))? {
+            ArrayBytes::Objects => {
+                let root = self.nested()?;
+                self.tree.node(root).clone()
+            }
+            ArrayBytes::Plain(len) => {
+                let padding = if is_aligned { self.length::<1>()? } else { 0 };
+                self.input.bytes(padding)?;
+                let bytes = Node::Bytes(self.input.bytes(len)?.into());
+                let data = self.add(bytes)?;
+                self.frombuffer(data, dtype, shape, order)?
+            }
+        };
+        if let Some(node) = self.tree.node_mut(target) {
+            *node = array;
+        }
         Ok(())
+    }
+
+    /// The array as protocol 5 has it.
+    fn frombuffer(&mut self, data: Id, dtype: Id, shape: Id, order: Id) -> Result<Node> {
+        let class = Global { module: "numpy._core.numeric".into(), name: "_frombuffer".into() };
+        let class = self.add(Node::Global(Box::new(class)))?;
+        let args = self.add(Node::Tuple([data, dtype, shape, order].into()))?;
+        let instance = Instance { class, args, state: None, items: Vec::new(), pairs: Vec::new() };
+        Ok(Node::Instance(Box::new(instance)))
+    }
+
+    /// Runs the pickle of an array of objects, which has a stack and a memo of its own.
+    fn nested(&mut self) -> Result<Id> {
+        if self.is_nested {
+            return Err(self.refuse("an array of joblib in another one; the file is hostile or damaged"));
+        }
+        let outer = (mem::take(&mut self.stack), mem::take(&mut self.marks), mem::take(&mut self.memo));
+        self.is_nested = true;
+        let root = self.run()?;
+        (self.stack, self.marks, self.memo) = outer;
+        self.is_nested = false;
+        Ok(root)
     }
 
     fn call_opcode(&mut self, opcode: u8) -> Result<()> {
@@ -681,6 +770,7 @@ impl<R: BufRead> Machine<'_, '_, R> {
 
     /// `getattr(owner, name)`: how a function that lives in a class is pickled, and a method of an object.
     fn member(&mut self, owner: Id, name: Id) -> Result<Id> {
+        let object = owner;
         let (owner, method_of) = match self.tree.node(owner) {
             Node::Instance(instance) => (instance.class, true),
             _ => (owner, false),
@@ -690,6 +780,9 @@ impl<R: BufRead> Machine<'_, '_, R> {
         };
         if text.len() > MAX_NAME_BYTES || class.module.len() + class.name.len() > MAX_NAME_BYTES {
             return Err(self.refuse("a longer name than any function has; the file is hostile or damaged"));
+        }
+        if method_of && class.module.starts_with("sklearn.") {
+            return self.bound_method(object, class.to_string(), text.to_owned());
         }
         let member = if method_of {
             Global { module: class.to_string().into(), name: text.into() }
@@ -702,11 +795,19 @@ impl<R: BufRead> Machine<'_, '_, R> {
         self.add(Node::Global(Box::new(member)))
     }
 
+    /// A method of an encoder, which keeps its object: the call of the method's name with the object.
+    fn bound_method(&mut self, object: Id, class: String, name: String) -> Result<Id> {
+        let method = self.add(Node::Global(Box::new(Global { module: class.into(), name: name.into() })))?;
+        let args = self.add(Node::Tuple([object].into()))?;
+        self.instance(method, args)
+    }
+
     fn refused_call(&self, callable: &str) -> Error {
-        let problem =
-            format!("calls `{callable}`, which is not needed to rebuild tensors; nothing was executed");
+        let problem = format!(
+            "calls `{callable}`, which is not needed to rebuild tensors or encoders; nothing was executed"
+        );
         self.refuse(format!(
-            "{problem}. If you trust the file, load it in Python and save the model's state_dict() alone"
+            "{problem}. If you trust the file, load it in Python and save the model's state_dict(), or the encoder, alone"
         ))
     }
 
@@ -735,6 +836,15 @@ impl<R: BufRead> Machine<'_, '_, R> {
         }
         self.push(Node::Persistent(id))
     }
+}
+
+/// Whether joblib wrote the object in the place of an array.
+fn is_joblib_array(tree: &Tree, id: Id) -> bool {
+    let Node::Instance(instance) = tree.node(id) else { return false };
+    let class = tree.global(instance.class);
+    class.is_some_and(|class| {
+        class.module.ends_with("joblib.numpy_pickle") && &*class.name == "NumpyArrayWrapper"
+    })
 }
 
 /// No module or class has a longer name; a pickle can name one again and again at three bytes a time.

@@ -8,6 +8,7 @@ use super::{
     collect::Collected,
     element::{ByteOrder, Checked, Element, View},
     object::{Global, Id, Instance, Node, Tree},
+    pickled::span_key,
 };
 use crate::{
     error::{Error, Result},
@@ -26,7 +27,7 @@ pub(super) struct Spec {
 /// Where the values are.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Source {
-    /// In the storage of this key.
+    /// In the storage of this key, or in the span of the file that [`span_key`] names.
     Storage(String),
     /// In a bytes object of the pickle: a numpy array.
     Inline(Id, bool),
@@ -169,6 +170,28 @@ fn call(tree: &Tree, id: Id) -> Option<(&Global, &[Id], &Instance)> {
     Some((tree.global(instance.class)?, tree.sequence(instance.args)?, instance))
 }
 
+/// Whether the object is a numpy array, or Paddle's pair of a tensor's own name and its array.
+pub(super) fn is_array(tree: &Tree, id: Id) -> bool {
+    let of_paddle = paddle_array(tree, id);
+    call(tree, of_paddle.unwrap_or(id)).is_some_and(|(class, ..)| {
+        matches!(
+            (&*class.module, &*class.name),
+            ("numpy._core.multiarray", "_reconstruct") | ("numpy._core.numeric", "_frombuffer")
+        )
+    })
+}
+
+/// The array of a tensor of Paddle, which is pickled as the pair of its own name and its array.
+fn paddle_array(tree: &Tree, id: Id) -> Option<Id> {
+    match tree.node(id) {
+        Node::Tuple(pair) => match &**pair {
+            [name, array] if tree.text(*name).is_some() => Some(*array),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
 /// Whether the object is a tensor, be it one that [`spec`] refuses.
 pub(super) fn is_tensor(tree: &Tree, id: Id) -> bool {
     call(tree, id).is_some_and(|(class, ..)| match &*class.module {
@@ -184,24 +207,15 @@ pub(super) fn spec(file: &str, name: &str, tree: &Tree, id: Id) -> Result<Option
 }
 
 fn find(tree: &Tree, id: Id, depth: usize) -> Checked<Option<Spec>> {
-    let Some((class, args, instance)) = call(tree, id) else { return Ok(None) };
+    if let Some(array) = paddle_array(tree, id).filter(|array| is_array(tree, *array)) {
+        return find(tree, array, depth + 1);
+    }
+    let Some((class, args, _)) = call(tree, id) else { return Ok(None) };
     if depth > 4 {
         return Err("a parameter of a parameter of a parameter; the file is damaged".into());
     }
-    match (&*class.module, &*class.name, args) {
-        // The state is `(version, shape, dtype, is_fortran, bytes)`.
-        ("numpy._core.multiarray", "_reconstruct", _) => {
-            let state = instance.state.and_then(|state| tree.sequence(state));
-            let Some([_, shape, dtype, is_fortran, data]) = state else { return Ok(None) };
-            let is_fortran = *tree.node(*is_fortran) == Node::Bool(true);
-            return numpy_array(tree, *shape, *dtype, is_fortran, *data);
-        }
-        // Protocol 5.
-        ("numpy._core.numeric", "_frombuffer", [data, dtype, shape, order]) => {
-            let is_fortran = tree.text(*order) == Some("F");
-            return numpy_array(tree, *shape, *dtype, is_fortran, *data);
-        }
-        _ => (),
+    if let Some(array) = raw_array(tree, id) {
+        return numpy_array(tree, array.shape, array.dtype, array.is_fortran, array.data);
     }
     if !is_tensor(tree, id) {
         return Ok(None);
@@ -300,8 +314,17 @@ fn numpy_dtype(tree: &Tree, id: Id) -> Option<(Element, bool)> {
 
 /// A `numpy.ndarray`; `None` when its elements are no numbers.
 fn numpy_array(tree: &Tree, shape: Id, dtype: Id, is_fortran: bool, data: Id) -> Checked<Option<Spec>> {
-    let (Some((element, is_big)), Node::Bytes(bytes)) = (numpy_dtype(tree, dtype), tree.node(data)) else {
-        return Ok(None);
+    let Some((element, is_big)) = numpy_dtype(tree, dtype) else { return Ok(None) };
+    let (source, len) = match tree.node(data) {
+        Node::Bytes(bytes) => (Source::Inline(data, is_big), bytes.len()),
+        Node::Span { .. } if is_big => {
+            return Err("an array of big-endian numbers; convert it to `<f4`".into());
+        }
+        Node::Span { at, len } => {
+            let problem = || format!("an array of {len} bytes exceeds the address space");
+            (Source::Storage(span_key(*at, *len)), usize::try_from(*len).map_err(|_| problem())?)
+        }
+        _ => return Ok(None),
     };
     let mut shape = ints(tree, shape)?;
     if is_fortran {
@@ -318,13 +341,178 @@ fn numpy_array(tree: &Tree, shape: Id, dtype: Id, is_fortran: bool, data: Id) ->
         shape.reverse();
         strides.reverse();
     }
-    let view = View::new(element, &shape, &strides, 0, bytes.len() / element.bytes())?;
-    Ok(Some(Spec { source: Source::Inline(data, is_big), view, storage_bytes: 0 }))
+    let view = View::new(element, &shape, &strides, 0, len / element.bytes())?;
+    let storage_bytes = if matches!(source, Source::Inline(..)) { 0 } else { len };
+    Ok(Some(Spec { source, view, storage_bytes }))
+}
+
+/// What joblib writes of an array.
+pub(super) enum ArrayBytes {
+    /// So many bytes.
+    Plain(u64),
+    /// A pickle: its elements are objects.
+    Objects,
+}
+
+/// What joblib writes of an array of this shape and dtype.
+pub(super) fn array_bytes(tree: &Tree, shape: Id, dtype: Id) -> Checked<ArrayBytes> {
+    let size = match dtype_kind(tree, dtype) {
+        Some(Kind::Object) => return Ok(ArrayBytes::Objects),
+        Some(Kind::Number(element, _)) => element.bytes(),
+        Some(Kind::Text { chars, .. }) => chars.saturating_mul(4),
+        Some(Kind::Bytes { len }) => len,
+        None => {
+            return Err(format!(
+                "expected an array of numbers, text or objects, found {}",
+                dtype_name(tree, dtype)
+            ));
+        }
+    };
+    let extents = ints(tree, shape)?;
+    let mut bytes = size as u64;
+    for extent in extents {
+        let extent = u64::try_from(extent).map_err(|_| "a negative extent; the file is damaged")?;
+        bytes = bytes.checked_mul(extent).ok_or("an array beyond the address space; the file is damaged")?;
+    }
+    Ok(ArrayBytes::Plain(bytes))
+}
+
+/// The element type of a numpy array.
+enum Kind {
+    /// Numbers, and whether their most significant byte is first.
+    Number(Element, bool),
+    /// Texts of this many code points, filled up with zeros.
+    Text { chars: usize, is_big: bool },
+    /// Bytes, filled up with zeros.
+    Bytes { len: usize },
+    /// Objects.
+    Object,
+}
+
+fn dtype_kind(tree: &Tree, dtype: Id) -> Option<Kind> {
+    if let Some((element, is_big)) = numpy_dtype(tree, dtype) {
+        return Some(Kind::Number(element, is_big));
+    }
+    let name = dtype_name(tree, dtype);
+    let (kind, len) = name.split_at_checked(1)?;
+    let order = call(tree, dtype).and_then(|(.., instance)| tree.sequence(instance.state?)?.get(1).copied());
+    let is_big = order.and_then(|order| tree.text(order)) == Some(">");
+    match (kind, len.parse()) {
+        ("O", _) => Some(Kind::Object),
+        ("U", Ok(chars)) => Some(Kind::Text { chars, is_big }),
+        ("S", Ok(len)) => Some(Kind::Bytes { len }),
+        _ => None,
+    }
+}
+
+/// The first argument of a dtype: `f8`, `U12`, `O8`.
+fn dtype_name(tree: &Tree, dtype: Id) -> String {
+    match call(tree, dtype) {
+        Some((class, [name, ..], _)) if &*class.module == "numpy" && &*class.name == "dtype" => {
+            tree.text(*name).unwrap_or_default().chars().take(40).collect()
+        }
+        _ => tree.kind(dtype),
+    }
+}
+
+/// The elements of a numpy array, row by row.
+pub(crate) enum Elements {
+    /// Numbers; booleans as 0 and 1.
+    Numbers(Values),
+    /// Booleans.
+    Bools(Vec<bool>),
+    /// Texts.
+    Texts(Vec<String>),
+    /// Objects.
+    Objects(Vec<Id>),
+}
+
+/// The elements of a numpy array of any number of dimensions; `None` when the object is no array.
+pub(crate) fn elements_of(tree: &Tree, id: Id) -> Checked<Option<Elements>> {
+    let Some(array) = raw_array(tree, id) else { return Ok(None) };
+    let kind = dtype_kind(tree, array.dtype);
+    match (kind, tree.node(array.data)) {
+        (Some(Kind::Object), Node::List(items)) => Ok(Some(Elements::Objects(items.clone()))),
+        (Some(Kind::Number(element, is_big)), Node::Bytes(bytes)) => {
+            let Some(spec) = numpy_array(tree, array.shape, array.dtype, array.is_fortran, array.data)?
+            else {
+                return Ok(None);
+            };
+            let values =
+                spec.view.gather(bytes, order(is_big)).map_err(|e| format!("{e}; the file is damaged"))?;
+            Ok(Some(match values {
+                Values::I64(ints) if element == Element::Bool => {
+                    Elements::Bools(ints.into_iter().map(|int| int != 0).collect())
+                }
+                values => Elements::Numbers(values),
+            }))
+        }
+        (Some(Kind::Text { chars, is_big }), Node::Bytes(bytes)) => {
+            let texts = chunks(bytes, chars.saturating_mul(4)).map(|chunk| utf32(chunk, is_big));
+            texts.collect::<Checked<_>>().map(|texts| Some(Elements::Texts(texts)))
+        }
+        (Some(Kind::Bytes { len }), Node::Bytes(bytes)) => {
+            let texts = chunks(bytes, len).map(|chunk| utf8(chunk.to_vec()));
+            texts.collect::<Checked<_>>().map(|texts| Some(Elements::Texts(texts)))
+        }
+        _ => Err(format!(
+            "expected an array of numbers, text or objects, found one of `{}`",
+            dtype_name(tree, array.dtype)
+        )),
+    }
+}
+
+/// The parts of a numpy array.
+struct RawArray {
+    shape: Id,
+    dtype: Id,
+    is_fortran: bool,
+    data: Id,
+}
+
+fn raw_array(tree: &Tree, id: Id) -> Option<RawArray> {
+    let (class, args, instance) = call(tree, id)?;
+    match (&*class.module, &*class.name, args) {
+        ("numpy._core.multiarray", "_reconstruct", _) => {
+            // The state is `(version, shape, dtype, is_fortran, data)`.
+            let [_, shape, dtype, is_fortran, data] = *tree.sequence(instance.state?)? else { return None };
+            Some(RawArray { shape, dtype, is_fortran: *tree.node(is_fortran) == Node::Bool(true), data })
+        }
+        ("numpy._core.numeric", "_frombuffer", [data, dtype, shape, order]) => {
+            let is_fortran = tree.text(*order) == Some("F");
+            Some(RawArray { shape: *shape, dtype: *dtype, is_fortran, data: *data })
+        }
+        _ => None,
+    }
+}
+
+/// The elements of `len` bytes; texts of none are one empty text for all that numpy ever wrote.
+fn chunks(bytes: &[u8], len: usize) -> impl Iterator<Item = &[u8]> {
+    bytes.chunks_exact(len.max(1))
+}
+
+fn utf32(bytes: &[u8], is_big: bool) -> Checked<String> {
+    let words = bytes.as_chunks::<4>().0.iter();
+    let points = words.map(|word| if is_big { u32::from_be_bytes(*word) } else { u32::from_le_bytes(*word) });
+    let text: Option<String> = points.map(char::from_u32).collect();
+    let text = text.ok_or("expected Unicode text; the file is damaged")?;
+    Ok(text.trim_end_matches('\0').to_owned())
+}
+
+fn utf8(bytes: Vec<u8>) -> Checked<String> {
+    let text = String::from_utf8(bytes)
+        .map_err(|_| "expected UTF-8 in an array of bytes, found another encoding")?;
+    Ok(text.trim_end_matches('\0').to_owned())
 }
 
 /// The arguments `(dtype, bytes)` of a numpy scalar.
-pub(super) fn numpy_scalar(tree: &Tree, args: &[Id]) -> Option<Fact> {
+pub(crate) fn numpy_scalar(tree: &Tree, args: &[Id]) -> Option<Fact> {
     let [dtype, data] = args else { return None };
+    if let (Some(Kind::Text { is_big, .. }), Node::Bytes(bytes)) =
+        (dtype_kind(tree, *dtype), tree.node(*data))
+    {
+        return utf32(bytes, is_big).ok().map(Fact::Text);
+    }
     let ((element, is_big), Node::Bytes(bytes)) = (numpy_dtype(tree, *dtype)?, tree.node(*data)) else {
         return None;
     };

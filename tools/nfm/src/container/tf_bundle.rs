@@ -65,6 +65,15 @@ const MAX_SLICES: usize = 4096;
 /// Elements that are read at a time into a partitioned variable.
 const PIECE: usize = 1 << 14;
 
+/// Why the variable `name` is the optimizer's, if it is; `is_like_it` tells whether another is there, of the same shape.
+pub(super) fn optimizer_variable(name: &str, is_like_it: impl Fn(&str) -> bool) -> Option<String> {
+    if ["beta1_power", "beta2_power"].contains(&name.rsplit('/').next()?) {
+        return Some("optimizer state".to_owned());
+    }
+    let (variable, slot) = name.rsplit_once('/')?;
+    (SLOTS.contains(&slot) && is_like_it(variable)).then(|| format!("optimizer slot of `{variable}`"))
+}
+
 /// The file to read when the user names `path`: a checkpoint may be named by its prefix, which is no file.
 pub(super) fn file_of(path: &Path) -> Cow<'_, Path> {
     let index = with_suffix(path, ".index");
@@ -337,15 +346,10 @@ impl Bundle {
             let part = key.split('/').find(|part| NOT_MODEL.contains(part))?;
             return Some(format!("part of `{part}`"));
         }
-        if ["beta1_power", "beta2_power"].contains(&key.rsplit('/').next()?) {
-            return Some("optimizer state".to_owned());
-        }
-        let (variable, slot) = key.rsplit_once('/')?;
         let shape = |key: &str| self.entry(key.as_bytes()).ok().map(|entry| entry.shape);
-        let is_slot = SLOTS.contains(&slot)
-            && self.entries.contains_key(variable.as_bytes())
-            && shape(variable) == shape(key);
-        is_slot.then(|| format!("optimizer slot of `{variable}`"))
+        optimizer_variable(key, |variable| {
+            self.entries.contains_key(variable.as_bytes()) && shape(variable) == shape(key)
+        })
     }
 
     /// The values of a tensor, checked against its checksum.

@@ -22,14 +22,14 @@ use crate::{error::Result, tensors::Tensors};
 pub(super) const FORMAT: Format = Format { name: "torch zip", matches, read };
 
 /// A packed pickle may unpack to this at least.
-const PICKLE_BYTES: u64 = 64 << 20;
+pub(super) const PICKLE_BYTES: u64 = 64 << 20;
 
 fn matches(probe: &Probe<'_>) -> bool {
     pickle_entry(probe).is_some()
 }
 
 /// The entry of the pickle: `data.pkl`, in whichever directory.
-fn pickle_entry<'a>(probe: &'a Probe<'_>) -> Option<&'a str> {
+pub(super) fn pickle_entry<'a>(probe: &'a Probe<'_>) -> Option<&'a str> {
     let pickles = probe.zip_entries.iter().filter(|entry| {
         entry
             .strip_suffix("data.pkl")

@@ -29,20 +29,28 @@ pub(super) const FORMAT: Format = Format { name: "torch legacy", matches, read }
 /// `0x1950a86a20f9469cfc6c`, as a pickle writes it.
 const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
 
+/// The magic number ends before this byte.
+const START_BYTES: usize = 32;
+
 /// The only version of the stream.
 const PROTOCOL: i64 = 1001;
 
 fn matches(probe: &Probe<'_>) -> bool {
-    matches!(probe.head.as_slice(), [0x80, 0..=5, ..])
+    is_one(&probe.head)
+}
+
+/// Whether a pickle of the magic number is the first of the pickles.
+pub(super) fn is_one(head: &[u8]) -> bool {
+    // `PROTO`, in protocol 4 `FRAME`, and `LONG1` stand before it.
+    let start = head.get(..START_BYTES).unwrap_or(head);
+    matches!(start, [0x80, 0..=5, ..]) && start.windows(MAGIC.len()).any(|bytes| bytes == MAGIC)
 }
 
 fn read(probe: &Probe<'_>) -> Result<Tensors> {
     let mut input = Input::new(probe.open()?, &probe.file, "", 0, probe.len);
     let magic = unpickle(&mut input)?;
     if *magic.node(magic.root) != Node::Long(MAGIC.into()) {
-        let problem = "expected a file of torch.save, found a pickle of Python itself; save the model's \
-                       state_dict() with torch.save";
-        return Err(probe.refuse("", problem));
+        return Err(probe.refuse("", "expected the magic number of torch.save; the file is damaged"));
     }
     let at = input.at();
     let protocol = unpickle(&mut input)?;

@@ -1,7 +1,9 @@
 //! DeepCTR-Torch's NFM: a table per field, dense inputs concatenated after z, no batch norm, a projection without bias.
+//!
+//! A whole model holds its columns, so it needs no schema; one that is given must say the same.
 
 use super::{
-    Dialect, Hints,
+    Dialect, Hints, deepctr_torch_columns as columns,
     draft::{DenseColumns, Draft, Stored, extent, id_field},
 };
 use crate::{
@@ -36,13 +38,16 @@ fn import(tensors: &mut Tensors, hints: &Hints) -> Result<FloatModel> {
     let mut draft = Draft::new(tensors, hints);
     let dim = dim(draft.tensors)?;
     let (deep, linear) = dense_counts(draft.tensors, dim)?;
-    let columns = match draft.dense_columns(deep, linear.unwrap_or(0))? {
+    let own = columns::columns(draft.tensors, linear)?;
+    own.iter().for_each(|column| draft.alias(&column.field.name, column.table.as_deref()));
+    let said = columns::fields(&draft.tensors.file, hints.schema_fields(), &own)?;
+    let columns = match draft.dense_columns(&said, deep, linear.unwrap_or(0))? {
         Some(columns) => columns,
         None => DenseColumns::all(dense_inputs(draft.tensors, deep, linear)?),
     };
     let dense = columns.total;
     let known = known_tables(draft.tensors);
-    let fields = draft.fields_of_tables(&known, dense)?;
+    let fields = draft.fields_of_tables_as(said, &known, dense)?;
     draft.stages.push(Stage::Concat);
     let width = layers(&mut draft, dim + deep)?;
     draft.head("dnn_linear.weight", None, Stored::OutIn, width)?;
@@ -156,7 +161,7 @@ fn table(
     field: &Field,
     columns: usize,
 ) -> Result<Vec<f32>> {
-    let name = format!("{prefix}{}.weight", field.name);
+    let name = format!("{prefix}{}.weight", draft.table_name(field));
     if draft.tensors.shape(&name).is_some() {
         return draft.tensors.take_f32(&name, &[extent(field), columns]);
     }

@@ -153,6 +153,13 @@ impl<'t> Draft<'t> {
         alias.map_or(&field.name, |(_, alias)| alias).clone()
     }
 
+    /// Says under which name the checkpoint has a field's table, where that is not the field's.
+    pub(super) fn alias(&mut self, field: &str, table: Option<&str>) {
+        if let Some(table) = table.filter(|table| *table != field) {
+            self.aliases.push((field.into(), table.into()));
+        }
+    }
+
     /// The width of the matrix `name`, `[rows, width]`, which is not 0.
     pub(super) fn columns(&self, name: &str) -> Result<usize> {
         match self.tensors.shape(name) {
@@ -300,15 +307,15 @@ impl<'t> Draft<'t> {
         if said.is_empty() {
             return self.made_up(tables.to_vec(), dense);
         }
-        self.check_dense(dense)?;
+        self.check_dense(&said, dense)?;
         let refuse = |problem| Err(Error::refused(&self.tensors.file, "schema", problem));
         let mut used = Vec::new();
         for field in said.iter().filter(|field| field.table.is_none() && field.kind != FieldKind::Dense) {
             let (name, rows) = (&field.name, field.kind.rows());
             // Its own table, or one that stands under the name of a field that shares it.
             let sharers = said.iter().filter(|other| other.table.as_ref() == Some(name));
-            let mut names = std::iter::once(name).chain(sharers.map(|other| &other.name));
-            let Some(table) = names.find_map(|name| tables.iter().find(|table| table.name == *name)) else {
+            let mut names = std::iter::once(field).chain(sharers).map(|field| self.table_name(field));
+            let Some(table) = names.find_map(|name| tables.iter().find(|table| table.name == name)) else {
                 return refuse(format!("the checkpoint has no table for the field `{name}`"));
             };
             let found = table.kind.rows();
@@ -333,11 +340,16 @@ impl<'t> Draft<'t> {
         }
     }
 
-    /// The schema's dense inputs, of which the layers take `deep` and the first order `linear`; `None` where no field says `only`.
-    pub(super) fn dense_columns(&mut self, deep: usize, linear: usize) -> Result<Option<DenseColumns>> {
+    /// The dense inputs of `fields`, of which the layers take `deep` and the first order `linear`; `None` where no field says
+    /// `only`.
+    pub(super) fn dense_columns(
+        &mut self,
+        fields: &[Field],
+        deep: usize,
+        linear: usize,
+    ) -> Result<Option<DenseColumns>> {
         self.knows_only = true;
-        let dense: Vec<_> =
-            self.hints.schema_fields().iter().filter(|field| field.kind == FieldKind::Dense).collect();
+        let dense: Vec<_> = fields.iter().filter(|field| field.kind == FieldKind::Dense).collect();
         if dense.iter().all(|field| field.only.is_none()) {
             return Ok(None);
         }
@@ -378,13 +390,36 @@ impl<'t> Draft<'t> {
         if said.is_empty() {
             return self.made_up(otherwise(u32::try_from(rows).unwrap_or(u32::MAX)), dense);
         }
-        self.check_dense(dense)?;
+        self.check_dense(&said, dense)?;
         if total_rows(&said) != rows as u64 {
             let problem =
                 format!("the checkpoint has {rows} rows, the schema's fields {}", total_rows(&said));
             return Err(Error::refused(&self.tensors.file, "schema", problem));
         }
         Ok(said)
+    }
+
+    /// The `count` numbers with rows of their own, in the model's order: the schema's `scaled` fields, or made up without one.
+    pub(super) fn scaled_fields(&mut self, count: usize) -> Result<Vec<Field>> {
+        let said = self.hints.schema_fields();
+        if said.is_empty() {
+            if count > 0 {
+                self.assume(format!(
+                    "the {count} numbers with rows of their own are called dense_0 … in the model's order; a schema can name them"
+                ));
+            }
+            return Ok((0..count).map(|i| Field::new(format!("dense_{i}"), FieldKind::Scaled)).collect());
+        }
+        let fields: Vec<Field> =
+            said.iter().filter(|field| field.kind == FieldKind::Scaled).cloned().collect();
+        if fields.len() == count {
+            return Ok(fields);
+        }
+        let problem = format!(
+            "the checkpoint has {count} numbers with rows of their own, the schema {} fields of type scaled",
+            fields.len()
+        );
+        Err(Error::refused(&self.tensors.file, "schema", problem))
     }
 
     /// The fields where no schema says them: these, and then the dense inputs.
@@ -399,8 +434,7 @@ impl<'t> Draft<'t> {
         Ok(fields)
     }
 
-    fn check_dense(&self, dense: usize) -> Result<()> {
-        let fields = self.hints.schema_fields();
+    fn check_dense(&self, fields: &[Field], dense: usize) -> Result<()> {
         if let Some(field) = fields.iter().find(|field| field.only.is_some() && !self.knows_only) {
             let problem = "`only` is not supported by this dialect, whose orders take the same dense inputs: leave it out";
             return Err(Error::refused(
@@ -514,7 +548,7 @@ impl<'t> Draft<'t> {
 }
 
 /// `[rows, columns]` row-major as `[columns, rows]`.
-pub(super) fn transposed(values: &[f64], rows: usize, columns: usize) -> Vec<f64> {
+pub(super) fn transposed<T: Copy>(values: &[T], rows: usize, columns: usize) -> Vec<T> {
     (0..columns).flat_map(|column| (0..rows).map(move |row| values[row * columns + column])).collect()
 }
 
@@ -526,4 +560,16 @@ pub(super) fn extent(field: &Field) -> usize {
 /// A field of ids with a table of `rows`.
 pub(super) fn id_field(name: impl Into<String>, rows: usize) -> Field {
     Field::new(name, FieldKind::Id { rows: u32::try_from(rows).unwrap_or(u32::MAX) })
+}
+
+/// The kernels of Keras's `dense`, `dense_1` …, in order, whatever stands before these names.
+pub(super) fn dense_kernels(tensors: &Tensors) -> Vec<String> {
+    let number = |name: &String| -> Option<usize> {
+        let rest = name.rsplit_once("dense")?.1.strip_suffix("/kernel")?;
+        if rest.is_empty() { Some(0) } else { rest.strip_prefix('_')?.parse().ok() }
+    };
+    let mut kernels: Vec<(usize, String)> =
+        tensors.entries.keys().filter_map(|name| Some((number(name)?, name.clone()))).collect();
+    kernels.sort();
+    kernels.into_iter().map(|(_, name)| name).collect()
 }

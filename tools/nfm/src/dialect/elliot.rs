@@ -4,7 +4,7 @@
 
 use super::{
     Dialect, Hints,
-    draft::{Draft, Stored, extent, id_field},
+    draft::{Draft, Stored, dense_kernels, extent, id_field},
 };
 use crate::{error::Result, float_model::FloatModel, schema::Task, tensors::Tensors};
 
@@ -25,7 +25,7 @@ fn import(tensors: &mut Tensors, hints: &Hints) -> Result<FloatModel> {
     let known = TABLES.map(|(field, second, _)| id_field(field, draft.tensors.rows(second)));
     let fields = draft.fields_of_tables(&known, 0)?;
     draft.bias = draft.number("GB")?;
-    let kernels = kernels(draft.tensors);
+    let kernels = dense_kernels(draft.tensors);
     let mut width = dim;
     for kernel in &kernels {
         let bias = kernel.replace("/kernel", "/bias");
@@ -49,18 +49,6 @@ fn import(tensors: &mut Tensors, hints: &Hints) -> Result<FloatModel> {
         Ok((linear, draft.tensors.take_f32(second, &[extent(field), dim])?))
     })?;
     draft.finish(DIALECT.name, fields, dim, rows, ("config.task", Task::Regression))
-}
-
-/// The kernels of `dense`, `dense_1` …, in order.
-fn kernels(tensors: &Tensors) -> Vec<String> {
-    let number = |name: &String| -> Option<usize> {
-        let rest = name.rsplit_once("dense")?.1.strip_suffix("/kernel")?;
-        if rest.is_empty() { Some(0) } else { rest.strip_prefix('_')?.parse().ok() }
-    };
-    let mut kernels: Vec<(usize, String)> =
-        tensors.entries.keys().filter_map(|name| Some((number(name)?, name.clone()))).collect();
-    kernels.sort();
-    kernels.into_iter().map(|(_, name)| name).collect()
 }
 
 #[cfg(test)]

@@ -3,11 +3,12 @@
 //!
 //! `y = Σ w x + mlp(Σ pairs of x v)`. A number's embedding is a linear layer `[dim, 1]`, so its one row is that layer's weights. A
 //! sequence is averaged or summed in the second order and always summed in the first. Fields that share a table share only that
-//! of the second order, so each gets rows of its own here. Rows of padding are zero; an average counts the rows that do not sum to
-//! 0, which is the same as long as no other row does. Pretrained embeddings are projected when they are read. The `feature_map.json`
-//! of the data set, where it stands beside the checkpoint, gives the order of the fields and the sequences.
+//! of the second order, so each gets rows of its own here. Rows of padding are looked up like any other, so they must be zero; an
+//! average counts the rows that do not sum to 0, which is the same as long as no other row does. Pretrained embeddings are projected
+//! when they are read. The `feature_map.json` of the data set, where it stands beside the checkpoint, gives the order of the fields
+//! and the sequences.
 
-use serde_json::Value;
+use std::path::Path;
 
 use super::{
     Dialect, Hints,
@@ -16,8 +17,9 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
+    feature_map,
     float_model::FloatModel,
-    schema::{Field, FieldKind, Pooling, Sequence, Task, Weights},
+    schema::{Field, FieldKind, Pooling, Sequence, Task},
     tensors::{Fact, Tensors},
 };
 
@@ -47,8 +49,9 @@ fn import(tensors: &mut Tensors, hints: &Hints) -> Result<FloatModel> {
     refuse_encoders(draft.tensors)?;
     let mlp = if draft.tensors.shape("dnn.dnn.0.weight").is_some() { "dnn.dnn" } else { "dnn.mlp" };
     let dim = draft.columns(&format!("{mlp}.0.weight"))?;
-    let known = mapped(draft.tensors, tables(draft.tensors, prefix, dim));
-    let said = own_tables(&mut draft, &known);
+    let known = tables(draft.tensors, prefix, dim);
+    let said = said(&draft)?;
+    let said = own_tables(&mut draft, said, &known);
     let fields = draft.fields_of_tables_as(said, &known, 0)?;
     for field in &fields {
         draft.check_pooling(field, &[Pooling::Mean, Pooling::Sum], Pooling::Sum)?;
@@ -59,24 +62,15 @@ fn import(tensors: &mut Tensors, hints: &Hints) -> Result<FloatModel> {
         let first = format!("lr_layer.{prefix}{}.weight", field.name);
         let linear = draft.tensors.take_f32(&first, &[extent(field), 1])?;
         let embeddings = embeddings(draft, &format!("{prefix}{}", field.name), field, dim)?;
+        check_padding(draft.tensors, field, &linear, &embeddings)?;
         check_average(draft.tensors, field, &embeddings, dim)?;
         Ok((linear, embeddings))
     })?;
     draft.finish(DIALECT.name, fields, dim, rows, ("config.task", Task::Binary))
 }
 
-/// A sequence's encoder that the feature map names, or that has tensors of its own, may be no pooling.
+/// An encoder that has tensors of its own is no pooling.
 fn refuse_encoders(tensors: &Tensors) -> Result<()> {
-    for (field, about) in features(tensors) {
-        let Some(encoder) = about.get("feature_encoder").and_then(Value::as_str) else { continue };
-        if pooling(encoder).is_none() {
-            let problem = format!(
-                "feature_map.json says that `{encoder}` encodes it, which is not supported; supported are \
-                 MaskedAveragePooling and MaskedSumPooling"
-            );
-            return Err(Error::refused(&tensors.file, format!("field `{field}`"), problem));
-        }
-    }
     match tensors.entries.keys().find(|name| name.contains("feature_encoders.")) {
         None => Ok(()),
         Some(name) => {
@@ -87,49 +81,15 @@ fn refuse_encoders(tensors: &Tensors) -> Result<()> {
     }
 }
 
-/// What FuxiCTR's `feature_map.json` says about each field, in the model's order; nothing where there is none.
-fn features(tensors: &Tensors) -> impl Iterator<Item = (&String, &Value)> {
-    let list = match tensors.facts.get("feature_map") {
-        Some(Fact::Json(map)) => map.get("features").and_then(Value::as_array),
+/// The schema's fields, or else those of the `feature_map.json` beside the checkpoint, which must be supported either way.
+fn said(draft: &Draft<'_>) -> Result<Vec<Field>> {
+    let file = Path::new(&draft.tensors.file).with_file_name("feature_map.json");
+    let map = match draft.tensors.facts.get("feature_map") {
+        Some(Fact::Json(map)) => feature_map::schema(&file.display().to_string(), map)?,
         _ => None,
     };
-    list.into_iter().flatten().filter_map(Value::as_object).flatten()
-}
-
-/// The pooling of an encoder, as a feature map has it: `layers.MaskedSumPooling()`.
-fn pooling(encoder: &str) -> Option<Pooling> {
-    match encoder.trim_start_matches("layers.").trim_end_matches("()") {
-        "MaskedAveragePooling" => Some(Pooling::Mean),
-        "MaskedSumPooling" => Some(Pooling::Sum),
-        _ => None,
-    }
-}
-
-/// The fields in the order of the feature map, with the sequences that it knows.
-fn mapped(tensors: &Tensors, mut known: Vec<Field>) -> Vec<Field> {
-    let position = |field: &Field| features(tensors).position(|(name, _)| *name == field.name);
-    known.sort_by_key(|field| position(field).unwrap_or(usize::MAX));
-    for field in &mut known {
-        let Some((_, about)) = features(tensors).find(|(name, _)| **name == field.name) else { continue };
-        let FieldKind::Id { rows } = field.kind else { continue };
-        if about.get("type").and_then(Value::as_str) != Some("sequence") {
-            continue;
-        }
-        let number = |key: &str| about.get(key).and_then(Value::as_u64);
-        field.kind = FieldKind::Sequence(Sequence {
-            rows,
-            pooling: about
-                .get("feature_encoder")
-                .and_then(Value::as_str)
-                .and_then(pooling)
-                .unwrap_or(Pooling::Mean),
-            linear: Pooling::Sum,
-            max_len: number("max_len").and_then(|len| u16::try_from(len).ok()),
-            padding: number("padding_idx").and_then(|id| u32::try_from(id).ok()),
-            weights: Weights::Raw,
-        });
-    }
-    known
+    let said = draft.hints.schema_fields();
+    if said.is_empty() { Ok(map.map(|map| map.fields).unwrap_or_default()) } else { Ok(said.to_vec()) }
 }
 
 /// The fields: ids, or numbers where both tables have the shapes of a linear layer of one input.
@@ -151,9 +111,8 @@ fn tables(tensors: &Tensors, prefix: &str, dim: usize) -> Vec<Field> {
     known
 }
 
-/// The schema's fields, with a table of its own for each that the checkpoint has one of.
-fn own_tables(draft: &mut Draft<'_>, known: &[Field]) -> Vec<Field> {
-    let mut fields = draft.hints.schema_fields().to_vec();
+/// These fields, with a table of its own for each that the checkpoint has one of.
+fn own_tables(draft: &mut Draft<'_>, mut fields: Vec<Field>, known: &[Field]) -> Vec<Field> {
     for field in &mut fields {
         let Some(owner) = field.table.take_if(|_| known.iter().any(|table| table.name == field.name)) else {
             continue;
@@ -235,6 +194,23 @@ fn projected(draft: &mut Draft<'_>, place: &str, field: &Field, dim: usize) -> R
     Ok(embeddings)
 }
 
+/// FuxiCTR fills a sequence up with its padding, whose rows count as they are: `padding_idx` only keeps a gradient from them.
+fn check_padding(tensors: &Tensors, field: &Field, linear: &[f32], embeddings: &[f32]) -> Result<()> {
+    let FieldKind::Sequence(Sequence { padding: Some(id), .. }) = field.kind else { return Ok(()) };
+    for (order, rows) in [("first", linear), ("second", embeddings)] {
+        let width = rows.len().checked_div(extent(field)).unwrap_or(0);
+        let row = rows.chunks_exact(width.max(1)).nth(id as usize).unwrap_or_default();
+        if row.iter().any(|value| value.abs() > 0.0) {
+            let problem = format!(
+                "row {id} of the {order} order is the padding and not 0, and FuxiCTR adds it for each id that is missing to max_len: \
+                 say a schema without `padding`, and rows that are filled up with {id}"
+            );
+            return Err(Error::refused(&tensors.file, format!("field `{}`", field.name), problem));
+        }
+    }
+    Ok(())
+}
+
 /// FuxiCTR's average does not count rows that sum to 0, as padding does.
 fn check_average(tensors: &Tensors, field: &Field, embeddings: &[f32], dim: usize) -> Result<()> {
     let FieldKind::Sequence(Sequence { pooling: Pooling::Mean, padding, .. }) = field.kind else {
@@ -262,7 +238,7 @@ mod tests {
             tests::{refusal, tensors},
         },
         schema::{FieldKind, Pooling},
-        tensors::Fact,
+        tensors::{Fact, Tensors, Values},
     };
 
     const SHAPES: [(&str, &[usize]); 6] = [
@@ -281,14 +257,40 @@ mod tests {
         assert_eq!((model.rows(), model.max_active), (5, 2));
     }
 
+    /// Sets a row of a table of [`SHAPES`] to 0.
+    fn without_row(mut tensors: Tensors, table: &str, row: usize) -> Tensors {
+        let tensor = &mut tensors.entries[table];
+        let width = tensor.shape[1];
+        if let Values::F32(values) = &mut tensor.values {
+            values[row * width..(row + 1) * width].fill(0.0);
+        }
+        tensors
+    }
+
+    #[test]
+    fn a_row_of_padding_that_is_not_zero_is_refused() {
+        let about = r#"{"name": "a", "type": "sequence", "rows": 4, "pooling": "sum", "padding": 3}"#;
+        let text =
+            format!(r#"{{"schema_version": 1, "fields": [{about}, {{"name": "x", "type": "scaled"}}]}}"#);
+        let hints = Hints { schema: Some(serde_json::from_str(&text).unwrap()), ..Hints::default() };
+        let message = refusal(tensors(&SHAPES), &hints);
+        assert!(message.contains("field `a`: row 3 of the first order is the padding"), "{message}");
+        let first = without_row(tensors(&SHAPES), SHAPES[2].0, 3);
+        let message = refusal(first.clone(), &hints);
+        assert!(message.contains("field `a`: row 3 of the second order"), "{message}");
+        import(without_row(first, SHAPES[0].0, 3), &hints).unwrap();
+    }
+
     #[test]
     fn a_feature_map_gives_the_order_and_the_sequences() {
         let with_map = |encoder: &str| {
             let about = serde_json::json!({
                 "type": "sequence", "feature_encoder": encoder, "padding_idx": 0, "max_len": 7, "vocab_size": 4
             });
-            let map = serde_json::json!({"features": [{"x": {"type": "numeric"}}, {"a": about}]});
-            let mut tensors = tensors(&SHAPES);
+            let map =
+                serde_json::json!({"labels": ["y"], "features": [{"x": {"type": "numeric"}}, {"a": about}]});
+            let mut tensors = without_row(tensors(&SHAPES), SHAPES[0].0, 0);
+            tensors = without_row(tensors, SHAPES[2].0, 0);
             tensors.facts.insert("feature_map".into(), Fact::Json(map));
             tensors
         };
@@ -297,7 +299,10 @@ mod tests {
         let FieldKind::Sequence(tags) = model.fields[1].kind else { panic!("{:?}", model.fields) };
         assert_eq!((tags.pooling, tags.linear, tags.padding), (Pooling::Sum, Pooling::Sum, Some(0)));
         let message = refusal(with_map("layers.KMaxPooling(1, 1)"), &Hints::default());
-        assert!(message.contains("field `a`") && message.contains("KMaxPooling(1, 1)"), "{message}");
+        assert!(
+            message.contains("feature_map.json: feature `a`") && message.contains("KMaxPooling(1, 1)"),
+            "{message}"
+        );
     }
 
     #[test]

@@ -1,14 +1,23 @@
 //! Dialects: named tensors in, a [`FloatModel`] out. Each knows one trainer's names and graph, and no file.
 
+mod angel;
 mod daisy;
+mod deepctr_estimator;
 mod deepctr_keras;
+mod deepctr_old;
 mod deepctr_torch;
+mod deepctr_torch_columns;
 mod draft;
 mod elliot;
 mod fuxi;
+mod kgat_tf1;
 mod kgat_torch;
+mod lambdaji;
+mod libreco;
 pub mod map;
 mod mlgb;
+mod onnx;
+mod paddle_rec;
 mod paper;
 mod paper_tf1;
 mod rec_bole;
@@ -18,10 +27,11 @@ mod sequential;
 mod torchfm;
 
 use crate::{
+    encoding::spec::Encoding,
     error::{Error, Result},
     float_model::{Activation, FloatModel},
     schema::{Field, Schema, Task},
-    tensors::{Fact, Tensors},
+    tensors::{Fact, Tensors, Values},
 };
 
 /// One trainer's way to name things.
@@ -42,6 +52,13 @@ impl core::fmt::Debug for Dialect {
     }
 }
 
+impl Dialect {
+    /// Whether a checkpoint is of this trainer. A graph says itself what it is; its tensors may have a trainer's names all the same.
+    fn is_of(&self, tensors: &Tensors) -> bool {
+        (self.name == onnx::DIALECT.name || !onnx::is_graph(tensors)) && (self.recognizes)(tensors)
+    }
+}
+
 /// All dialects, in the order in which they are tried.
 pub const DIALECTS: &[Dialect] = &[
     deepctr_torch::DIALECT,
@@ -51,13 +68,22 @@ pub const DIALECTS: &[Dialect] = &[
     rec_pangu::DIALECT,
     daisy::DIALECT,
     deepctr_keras::DIALECT,
+    deepctr_old::DIALECT,
+    deepctr_estimator::DIALECT,
     paper_tf1::DIALECT,
+    paper_tf1::PRINCEWEN,
+    lambdaji::DIALECT,
+    libreco::DIALECT,
+    kgat_tf1::DIALECT,
     rec_learn::DIALECT,
     elliot::DIALECT,
     fuxi::DIALECT,
     rec_bole::DIALECT,
     kgat_torch::DIALECT,
     mlgb::DIALECT,
+    paddle_rec::DIALECT,
+    angel::DIALECT,
+    onnx::DIALECT,
 ];
 
 /// What the user says about the checkpoint that it does not say itself.
@@ -204,15 +230,17 @@ pub fn import(mut tensors: Tensors, hints: &Hints) -> Result<FloatModel> {
     let mut skipped: Vec<String> =
         tensors.entries.keys().filter(|name| is_no_parameter(name)).cloned().collect();
     tensors.entries.retain(|name, _| !is_no_parameter(name));
-    if hints.schema.as_ref().is_some_and(|schema| schema.dropout_scale.is_some()) {
-        let problem = "no dialect that loads multiplies with it at inference: leave it out";
-        return Err(Error::refused(&file, "schema, dropout_scale", problem));
-    }
-    let parameters = tensors.entries.values().map(|tensor| tensor.values.len()).sum();
+    let floats = tensors.entries.iter().filter(|(_, tensor)| !matches!(tensor.values, Values::I64(_)));
+    let sizes: Vec<(String, usize)> =
+        floats.map(|(name, tensor)| (name.clone(), tensor.values.len())).collect();
     let (name, mut model) = match &hints.map {
-        Some(map) => ("map", map.import(&mut tensors, hints)?),
+        Some(map) => {
+            check_dropout(&file, "map", hints)?;
+            ("map", map.import(&mut tensors, hints)?)
+        }
         None => {
             let dialect = choose(&tensors, hints)?;
+            check_dropout(&file, dialect.name, hints)?;
             (dialect.name, (dialect.import)(&mut tensors, hints)?)
         }
     };
@@ -227,16 +255,47 @@ pub fn import(mut tensors: Tensors, hints: &Hints) -> Result<FloatModel> {
         );
         return Err(Error::refused(&file, "tensors left over", problem));
     }
-    model.parameters = parameters;
+    attach_encodings(&mut model, hints.schema_fields())
+        .map_err(|text| Error::refused(&file, "schema, fields", text))?;
+    let taken = sizes.iter().filter(|(name, _)| !model.skipped.contains(name));
+    model.parameters = taken.map(|(_, len)| len).sum();
     model.skipped.append(&mut skipped);
     model.check(&file)?;
     Ok(model)
 }
 
+/// Refuses a scale of dropout where the trainer does not multiply with it.
+fn check_dropout(file: &str, dialect: &str, hints: &Hints) -> Result<()> {
+    if hints.said(None, |schema| schema.dropout_scale).is_none() || dialect == paddle_rec::DIALECT.name {
+        return Ok(());
+    }
+    let problem = format!("a {dialect} model multiplies with nothing at inference: leave it out");
+    Err(Error::refused(file, "schema, dropout_scale", problem))
+}
+
+/// Gives the model's fields the encodings that the schema says.
+fn attach_encodings(model: &mut FloatModel, schema: &[Field]) -> core::result::Result<(), String> {
+    let standard = Encoding::default();
+    for said in schema.iter().filter(|field| field.encoding != standard) {
+        let own = model.fields.iter_mut().find(|field| field.name == said.name);
+        let own =
+            own.ok_or_else(|| format!("`{}` has an encoder, and the model has no such field", said.name))?;
+        if own.kind.rows() != said.kind.rows() {
+            let (found, expected) = (said.kind.rows(), own.kind.rows());
+            return Err(format!(
+                "`{}`: expected {expected} rows, as its table has, found {found}",
+                said.name
+            ));
+        }
+        own.encoding = said.encoding.clone();
+    }
+    Ok(())
+}
+
 /// Names of the dialects that recognize `tensors`: one, for a checkpoint that loads without saying its dialect.
 #[must_use]
 pub fn recognized(tensors: &Tensors) -> Vec<&'static str> {
-    DIALECTS.iter().filter(|dialect| (dialect.recognizes)(tensors)).map(|dialect| dialect.name).collect()
+    DIALECTS.iter().filter(|dialect| dialect.is_of(tensors)).map(|dialect| dialect.name).collect()
 }
 
 /// Counters that training keeps beside the parameters.
@@ -258,7 +317,7 @@ fn choose(tensors: &Tensors, hints: &Hints) -> Result<&'static Dialect> {
         return found
             .ok_or_else(|| Error::refused(file, "--dialect", format!("`{name}` is none of {}", names())));
     }
-    DIALECTS.iter().find(|d| (d.recognizes)(tensors)).ok_or_else(|| {
+    DIALECTS.iter().find(|d| d.is_of(tensors)).ok_or_else(|| {
         if is_nameless(tensors) {
             let problem = "it holds weights without the names of layers, so that nobody can tell its tables apart: save the \
                            model as .keras, as .h5, or as a TensorFlow checkpoint";
@@ -279,7 +338,7 @@ fn choose(tensors: &Tensors, hints: &Hints) -> Result<&'static Dialect> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensors::{Tensor, Values};
+    use crate::tensors::Tensor;
 
     /// Tensors of these shapes, filled with 0.5.
     pub(super) fn tensors(shapes: &[(&str, &[usize])]) -> Tensors {
@@ -310,7 +369,8 @@ mod tests {
     fn a_scale_of_dropout_is_not_passed_over() {
         let schema = Schema { schema_version: 1, dropout_scale: Some(0.1), ..Schema::default() };
         let hints = Hints { schema: Some(schema), ..Hints::default() };
-        assert!(refusal(tensors(&[("conv1.weight", &[3, 3])]), &hints).contains("dropout_scale"));
+        let shapes: [(&str, &[usize]); 2] = [("feature_embed", &[4, 2]), ("h.weight", &[1, 3])];
+        assert!(refusal(tensors(&shapes), &hints).contains("dropout_scale: a kgat-pytorch model"));
     }
 
     #[test]
