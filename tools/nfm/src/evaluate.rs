@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::schema::Task;
+use crate::{encoding::raw::FieldCounts, schema::Task};
 
 /// One row's label and score.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -34,6 +34,9 @@ pub struct Evaluation {
     /// The model's metrics less the reference's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deltas: Option<Deltas>,
+    /// Of rows with raw values, how many of each field were what they were not in training.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skew: Option<Vec<FieldCounts>>,
 }
 
 impl Evaluation {
@@ -47,6 +50,7 @@ impl Evaluation {
             differences: reference.map(|reference| differences(&raw(rows), &raw(reference))),
             deltas: metrics_of_reference.as_ref().map(|reference| Deltas::new(&metrics, reference)),
             reference: metrics_of_reference,
+            skew: None,
             metrics,
         }
     }

@@ -1,17 +1,21 @@
 //! Anything that scores: a `.nfm` file through the device library, or a checkpoint through the oracle.
 
-use std::{fs::File, io::Read, path::Path};
+use std::{fs::File, io::Read, path::Path as FilePath};
 
 use embedded_nfm as device;
 
 use crate::{
     container,
     dialect::{self, Hints},
+    encoding::{
+        raw::RawFields,
+        section::{Path, q16},
+    },
     error::{Error, Result},
     evaluate::Scored,
     float_model::FloatModel,
     rows::{self, Row, Run},
-    schema::{Field, FieldKind, Sequence, Task, Weights},
+    schema::{Field, FieldKind, Schema, Sequence, Task, Weights},
 };
 
 /// The bytes of a `.nfm` file, at an address that the device library accepts.
@@ -41,7 +45,7 @@ impl Blob {
     /// # Errors
     ///
     /// When the operating system refuses.
-    pub fn write(&self, path: &Path) -> Result<()> {
+    pub fn write(&self, path: &FilePath) -> Result<()> {
         rows::write_file(path, self.bytes()).map_err(|e| Error::io(path, e))
     }
 }
@@ -60,7 +64,7 @@ impl ModelFile {
     ///
     /// A folder is none, and so is what cannot be opened, such as the prefix of a checkpoint's files.
     #[must_use]
-    pub fn is_blob(path: &Path) -> bool {
+    pub fn is_blob(path: &FilePath) -> bool {
         let mut head = [0; device::MAGIC.len()];
         let is_read = File::open(path).and_then(|mut file| file.read_exact(&mut head)).is_ok();
         is_read && head == device::MAGIC
@@ -71,7 +75,7 @@ impl ModelFile {
     /// # Errors
     ///
     /// Whatever is wrong with the file.
-    pub fn read(path: &Path, hints: &Hints) -> Result<Self> {
+    pub fn read(path: &FilePath, hints: &Hints) -> Result<Self> {
         if !Self::is_blob(path) {
             return Ok(Self::Checkpoint(Box::new(dialect::import(container::read(path)?, hints)?)));
         }
@@ -84,7 +88,7 @@ impl ModelFile {
     /// # Errors
     ///
     /// When a `.nfm` file breaks a rule of the format.
-    pub fn scorer(&self, path: &Path) -> Result<Scorer<'_>> {
+    pub fn scorer(&self, path: &FilePath) -> Result<Scorer<'_>> {
         match self {
             Self::Checkpoint(model) => Ok(Scorer::Oracle(model)),
             Self::Blob(blob) => Scorer::parse(blob)
@@ -124,20 +128,51 @@ impl<'a> Scorer<'a> {
     /// The input's columns.
     #[must_use]
     pub fn fields(&self) -> Vec<Field> {
-        let info = match self {
-            Self::Oracle(model) => return model.fields.clone(),
-            Self::Fixed(model, _) => model.info(),
-            Self::F32(model, _) => model.info(),
-        };
-        let mut fields: Vec<Field> = info.fields.iter().map(field).collect();
-        // The first field of some rows owns them.
-        for at in 1..fields.len() {
-            let (before, field) = fields.split_at_mut(at);
-            let owner =
-                before.iter().find(|owner| field[0].kind.rows() > 0 && owner.rows() == field[0].rows());
-            field[0].table = owner.map(|owner| owner.name.clone());
+        match self {
+            Self::Oracle(model) => model.fields.clone(),
+            Self::Fixed(model, _) => fields_of(model.info()),
+            Self::F32(model, _) => fields_of(model.info()),
         }
-        fields
+    }
+
+    /// The columns of rows. What only concerns rows of data, as padding and the weights of a sequence, a `.nfm` file does not hold:
+    /// a schema may say it.
+    ///
+    /// # Errors
+    ///
+    /// When the schema has other fields than the model.
+    pub fn columns(&self, schema: Option<&Schema>) -> core::result::Result<Vec<Field>, String> {
+        match (self, schema) {
+            (Self::Fixed(..) | Self::F32(..), Some(schema)) if !schema.fields.is_empty() => {
+                said_by(self.fields(), &schema.fields)
+            }
+            _ => Ok(self.fields()),
+        }
+    }
+
+    /// The encoders of raw values, where the model has any, with [columns](Self::columns) that a schema says.
+    ///
+    /// # Errors
+    ///
+    /// When the encoders cannot be written for the model's numbers or break a rule of their format, or the schema has other fields or
+    /// other encoders than the model.
+    pub fn raw_fields(&self, schema: Option<&Schema>) -> core::result::Result<Option<RawFields>, String> {
+        let (section, path) = match self {
+            Self::Oracle(model) => {
+                let is_raw = model.fields.iter().any(|field| field.encoding.is_raw());
+                return is_raw.then(|| RawFields::new(&model.fields, Path::F32)).transpose();
+            }
+            Self::Fixed(model, _) => (model.info().encoders, Path::Fixed),
+            Self::F32(model, _) => (model.info().encoders, Path::F32),
+        };
+        if section.is_empty() {
+            return Ok(None);
+        }
+        let raw = RawFields::of_section(self.columns(schema)?, section, path)?;
+        if schema.is_some_and(Schema::is_raw) {
+            same_encoders(&raw, &RawFields::new(raw.fields(), path)?)?;
+        }
+        Ok(Some(raw))
     }
 
     /// What the score means.
@@ -194,6 +229,49 @@ impl<'a> Scorer<'a> {
     }
 }
 
+/// A model's fields with what a schema says of rows of data.
+fn said_by(model: Vec<Field>, schema: &[Field]) -> core::result::Result<Vec<Field>, String> {
+    if model.len() != schema.len() {
+        return Err(format!("the model has {} fields, the schema {}", model.len(), schema.len()));
+    }
+    let merged = model.into_iter().map(|own| {
+        let said = schema.iter().find(|said| said.name == own.name);
+        let said =
+            said.ok_or_else(|| format!("the schema has no field `{}`, which the model has", own.name))?;
+        if said.kind.of_model() != own.kind.of_model() {
+            return Err(format!(
+                "field `{}`: the model has {}, the schema {}",
+                own.name, own.kind, said.kind
+            ));
+        }
+        Ok(Field { encoding: said.encoding.clone(), kind: said.kind, ..own })
+    });
+    merged.collect()
+}
+
+/// Whether encoders do the same, as far as words tell.
+fn same_encoders(model: &RawFields, schema: &RawFields) -> core::result::Result<(), String> {
+    let (own, said) = (model.describe()?, schema.describe()?);
+    match own.iter().zip(&said).zip(model.fields()).find(|((own, said), _)| own != said) {
+        Some(((own, said), field)) => Err(format!(
+            "field `{}`: the model was converted with `{own}`, the schema says `{said}`: say that schema, or convert again",
+            field.name
+        )),
+        None => Ok(()),
+    }
+}
+
+/// The columns of the input of a `.nfm` file; the first field of some rows owns them.
+pub(crate) fn fields_of(info: &device::Info<'_>) -> Vec<Field> {
+    let mut fields: Vec<Field> = info.fields.iter().map(field).collect();
+    for at in 1..fields.len() {
+        let (before, field) = fields.split_at_mut(at);
+        let owner = before.iter().find(|owner| field[0].kind.rows() > 0 && owner.rows() == field[0].rows());
+        field[0].table = owner.map(|owner| owner.name.clone());
+    }
+    fields
+}
+
 /// A field of a `.nfm` file, as if its rows were its own.
 fn field(field: device::Field<'_>) -> Field {
     let (first, rows) = field.kind.rows();
@@ -245,11 +323,4 @@ fn q16s(values: &[f64], what: &str) -> core::result::Result<Vec<device::Q16>, St
         q16(*value).ok_or_else(|| format!("{what} {position} is {value}, beyond the fixed path's ±32768"))
     };
     values.iter().enumerate().map(number).collect()
-}
-
-/// The nearest fixed-point number.
-fn q16(value: f64) -> Option<device::Q16> {
-    let bits = (value * 65536.0).round();
-    #[expect(clippy::cast_possible_truncation, reason = "the range is checked; NaN is in no range")]
-    (-2_147_483_648.0..2_147_483_648.0).contains(&bits).then(|| device::Q16::from_bits(bits as i32))
 }

@@ -170,9 +170,13 @@ fn the_demo_walks_the_whole_road() {
         .read_to_string(&mut expected)
         .unwrap();
     let rows = out.join("heldout.csv.gz");
+    let (rows, ids) = (rows.to_str().unwrap(), out.join("heldout.ids.csv.gz"));
     for (model, bound) in [("flights.nfm", 0.07), ("flights-f32.nfm", 1e-5)] {
-        let scores = ok(&["score", out.join(model).to_str().unwrap(), rows.to_str().unwrap()]);
+        let model = out.join(model);
+        let scores = ok(&["score", model.to_str().unwrap(), rows]);
         within(&raw(&scores), &raw(&expected), bound);
+        // What the pipeline in Python encoded gives the same scores, to the last bit.
+        assert_eq!(ok(&["score", "--encoded", model.to_str().unwrap(), ids.to_str().unwrap()]), scores);
     }
 }
 
@@ -186,7 +190,7 @@ fn inspect_shows_a_checkpoint_and_its_graph() {
         "[16, 10]",
         "dialect     deepctr-torch",
         "parameters  1,052",
-        "item   id, 40 rows",
+        "item   id, 40 rows from 12",
         "price  dense",
         "++ 2 dense inputs                        [10]",
         "dense 16 → 8",
@@ -212,7 +216,9 @@ fn inspect_shows_the_tensors_of_a_checkpoint_that_it_refuses() {
 fn inspect_shows_a_converted_model() {
     let bench = Bench::new(DEEPCTR);
     let text = ok(&["inspect", &bench.converted()]);
-    for essential in ["fixed (integers only)", "81 rows × 8", "at most 4", "Relu → 16", "price  dense"] {
+    for essential in
+        ["fixed (integers only)", "81 rows × 8, i8", "at most 4", "dense 10 → 16, i8", "price  dense"]
+    {
         assert!(text.contains(essential), "no {essential:?} in {text}");
     }
 }
@@ -314,7 +320,142 @@ fn what_was_assumed_is_said_wherever_a_checkpoint_is_scored() {
         assert!(ran.err.contains("assumed: hidden activation is relu"), "{verb}: {}", ran.err);
     }
     let ran = run(&["score", &bench.converted(), &bench.rows, "--task", "regression"]);
-    assert!(ran.status == 0 && ran.err.contains("not used"), "{}", ran.err);
+    assert!(ran.status == 0 && ran.err.contains("only what a schema says of rows"), "{}", ran.err);
+}
+
+/// A schema of the deepctr fixture with encoders, and raw rows: what is met is counted by hand below.
+fn with_encoders(bench: &Bench, price_missing: &str) -> (String, String) {
+    let schema = format!(
+        r#"{{"schema_version": 1, "task": "binary", "activation": "relu", "fields": [
+        {{"name": "user", "type": "id", "rows": 12, "unseen": "clamp"}},
+        {{"name": "item", "type": "id", "rows": 40, "encoder": {{"type": "hash", "function": "xxh64"}}}},
+        {{"name": "genre", "type": "id", "rows": 5, "unseen": {{"id": 4}}, "missing": {{"id": 0}}, "missing_values": ["NA"],
+          "encoder": {{"type": "vocabulary", "keys": ["drama", "comedy"], "first": 1}}}},
+        {{"name": "hour", "type": "id", "rows": 24, "encoder": {{"type": "buckets", "boundaries": [6, 12, 18]}}}},
+        {{"name": "age", "type": "dense", "encoder": {{"type": "standard", "mean": 40, "std": 20}}}},
+        {{"name": "price", "type": "dense", "unseen": "clamp", "missing": {price_missing},
+          "encoder": {{"type": "min_max", "min": 0, "max": 8, "clip": [0, 1]}}}}]}}"#
+    );
+    let rows = "hour,user,item,genre,age,price,label\n7,3,a,drama,20,4,1\n0,99,b,western,60,9,0\n\
+                23,-1,c,NA,40,-2,1\n18,5,d,,50,,0\n";
+    (bench.file("encoders.json", schema), bench.file("raw.csv", rows))
+}
+
+#[test]
+fn encoders_are_converted_shown_and_what_they_met_is_counted() {
+    let bench = Bench::new(DEEPCTR);
+    let (schema, rows) = with_encoders(&bench, r#""zero""#);
+    let model = bench.path("raw.nfm");
+    let converted = ok(&["convert", &bench.checkpoint, "-o", &model, "--schema", &schema]);
+    assert!(converted.lines().any(|line| line.starts_with("  encoders ")), "{converted}");
+    let inspected = ok(&["inspect", &model]);
+    for line in [
+        "user   ids as they are; unseen: clamp; missing: error",
+        "item   xxh64 hash into 40 buckets; unseen: error; missing: error",
+        "genre  vocabulary of 2 texts, exact to 2^-32; unseen: id 4; missing: id 0",
+        "hour   4 buckets closed on the left; unseen: error; missing: error",
+        "age    (x − 40) · 0.05; unseen: error; missing: error",
+        "price  x · 0.125 in 0 ..= 1; unseen: clamp; missing: zero",
+    ] {
+        assert!(inspected.contains(&format!("  {line}\n")), "no {line} in {inspected}");
+        let checkpoint = ok(&["inspect", &bench.checkpoint, "--schema", &schema]);
+        assert!(checkpoint.contains(&format!("  {line}\n")), "no {line} in {checkpoint}");
+    }
+    // With the schema `NA` is missing and an empty text a genre; without it the empty text is missing.
+    for (arguments, genre) in [
+        (&["--schema", &schema][..], "genre       3  2 (50.00 %)            0  1 (25.00 %)"),
+        (&[], "genre       3  2 (50.00 %)            0  1 (25.00 %)"),
+    ] {
+        let text = ok(&[&["evaluate", &model, &rows], arguments].concat());
+        let table = text.split("\n\n").find(|part| part.starts_with("field")).unwrap();
+        assert_eq!(
+            table.trim_end().lines().collect::<Vec<_>>(),
+            [
+                "field  values       unseen      clamped      missing",
+                "user        4            0  2 (50.00 %)            0",
+                "item        4            0            0            0",
+                genre,
+                "hour        4            0            0            0",
+                "age         4            0            0            0",
+                "price       3            0  2 (50.00 %)  1 (25.00 %)",
+            ],
+            "{text}"
+        );
+    }
+    let json = ok(&["evaluate", &model, &rows, "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let price = serde_json::json!({"field": "price", "values": 3, "unseen": 0, "clamped": 2, "missing": 1});
+    assert_eq!((&json["skew"][5], json["skew"].as_array().unwrap().len()), (&price, 6));
+    let ran = run(&["score", &model, &rows]);
+    assert_eq!((ran.status, ran.out.lines().count()), (0, 5));
+    let remark =
+        "raw.csv: 2 unseen, 4 clamped, 2 missing, in user, genre, price; nfm evaluate counts by field\n";
+    assert!(ran.err.ends_with(remark), "{}", ran.err);
+    let first = fs::read_to_string(&rows).unwrap().lines().take(2).collect::<Vec<_>>().join("\n");
+    let seen = bench.file("seen.csv", first);
+    let ran = run(&["score", &model, &seen]);
+    assert!(
+        ran.err.contains("does not say how cells of item are to be read") && ran.err.lines().count() == 1
+    );
+    let ran = run(&["score", &model, &seen, "--schema", &schema]);
+    assert!(
+        ran.err.contains("only what a schema says of rows") && ran.err.lines().count() == 1,
+        "{}",
+        ran.err
+    );
+}
+
+#[test]
+fn encoders_that_do_not_fit_are_refused_with_field_and_remedy() {
+    let bench = Bench::new(DEEPCTR);
+    let (schema, rows) = with_encoders(&bench, r#"{"number": 40000}"#);
+    let model = bench.path("raw.nfm");
+    let convert = ["convert", &bench.checkpoint, "-o", &model, "--schema", &schema];
+    refused_with(
+        &convert,
+        &[
+            "encoders: field `price`: `missing` of 40000 is beyond the fixed path's ±32768",
+            "--embeddings f32 --dense f32",
+        ],
+    );
+    assert!(!Path::new(&model).exists());
+    ok(&[&convert[..], &["--embeddings", "f32", "--dense", "f32"]].concat());
+    // A row is refused by its line and column, a schema that is not the model's with both numbers.
+    let row = bench.file("row.csv", "hour,user,item,genre,age,price\n7,3,a,drama,20,4\n7,3,a,drama,old,4\n");
+    refused_with(
+        &["score", &model, &row],
+        &["row.csv: line 3, column `age`: expected a number, found `old`"],
+    );
+    let text = fs::read_to_string(&schema).unwrap();
+    let other = bench.file("other.json", text.replace("\"rows\": 24", "\"rows\": 23"));
+    refused_with(
+        &["evaluate", &model, &rows, "--schema", &other],
+        &["raw.nfm: fields: field `hour`: the model has id of 24 rows, the schema id of 23 rows"],
+    );
+    let other = bench.file("other.json", text.replace("\"max\": 8", "\"max\": 4"));
+    refused_with(
+        &["score", &model, &rows, "--schema", &other],
+        &["field `price`: ", "x · 0.125", "x · 0.25"],
+    );
+}
+
+/// A `.nfm` file does not hold what padding is, nor whether weights are to be normalised: its schema does.
+#[test]
+fn a_model_of_sequences_takes_padding_and_weights_from_the_schema() {
+    for fixture in ["deepctr-sequences", "deepctr-keras2-weighted-softmax"] {
+        let bench = Bench::new(fixture);
+        let checkpoint = fixtures().join(fixture).join("checkpoint.index");
+        let checkpoint = if checkpoint.exists() { checkpoint.to_str().unwrap() } else { &bench.checkpoint };
+        let (model, schema) = (bench.path("model.nfm"), ["--schema", &bench.schema]);
+        let f32 = ["--embeddings", "f32", "--dense", "f32", "--max-value", "8"];
+        ok(&[&["convert", checkpoint, "-o", &model][..], &schema, &f32].concat());
+        let padded = fs::read_to_string(&bench.rows).unwrap();
+        let rows = bench.file("rows.csv", padded);
+        let evaluate = ["evaluate", &model, &rows, "--reference", checkpoint, "--json"];
+        let json = ok(&[&evaluate[..], &schema].concat());
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert!(json["differences"]["max"].as_f64().unwrap() < 1e-5, "{fixture}: {json}");
+    }
 }
 
 #[test]

@@ -114,6 +114,26 @@ fn safetensors_give_the_values_that_they_were_written_with() {
 }
 
 #[test]
+fn what_wrappers_put_before_every_name_is_taken_off() {
+    let file = checkpoint("deepctr-safetensors-f32");
+    let bytes = fs::read(&file).unwrap();
+    let plain = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.safetensors");
+    let write = |prefix: &str, but: Option<&str>| {
+        let name = |name: String| if but == Some(&name) { name } else { format!("{prefix}{name}") };
+        let named = plain.tensors().into_iter().map(|(tensor, view)| (name(tensor), view));
+        fs::write(&path, safetensors::serialize(named, None).unwrap()).unwrap();
+        read(&path).unwrap()
+    };
+    for prefix in ["module.", "_orig_mod.module."] {
+        assert_same(&load("deepctr-zip"), &write(prefix, None));
+    }
+    // A module of that name beside others is one.
+    assert!(write("module.", Some("out.bias")).entries.contains_key("module.dnn_linear.weight"));
+}
+
+#[test]
 fn views_come_out_as_contiguous_tensors() {
     let plain = load("deepctr-zip");
     for name in ["strided.pt", "strided-legacy.pt"] {
@@ -198,7 +218,7 @@ fn what_is_no_checkpoint_is_named() {
         (b"\x08\x07\x12\x07pytorch", "an ONNX model"),
         (b"no checkpoint", "an unknown format (bytes 6e 6f 20 63 68 65 63 6b)"),
         // pickle.dumps({}, 2)
-        (b"\x80\x02}q\x00.", "a pickle of Python itself"),
+        (b"\x80\x02}q\x00.", "found dict without any tensor"),
         (&archive(&[("a/x.npy", b"")]), "tensor `a/x`: header: "),
         (&archive(&[("a/x.txt", b"")]), "a zip archive without data.pkl"),
     ];

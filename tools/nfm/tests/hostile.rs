@@ -20,6 +20,7 @@ use std::{
 
 use nfm::{
     container::read,
+    dialect::{Hints, import},
     synthetic::Random,
     tensors::{Tensors, Values},
 };
@@ -168,12 +169,17 @@ fn is_same(a: &Tensors, b: &Tensors) -> bool {
         })
 }
 
-/// Reads `target` and gives its tensors, if it has any; the complaint when that breaks a bound.
+/// Reads `target`, makes a model of it if that is one, and gives its tensors; the complaint when that breaks a bound.
 fn bounded(target: &Path) -> Result<Option<Tensors>, String> {
     let held = HELD.get();
     PEAK.set(held);
     let start = Instant::now();
-    let tensors = catch_unwind(AssertUnwindSafe(|| read(target))).map_err(|_| "a panic".to_owned())?;
+    let tensors = catch_unwind(AssertUnwindSafe(|| {
+        let tensors = read(target)?;
+        let _ = import(tensors.clone(), &Hints::default());
+        nfm::error::Result::Ok(tensors)
+    }));
+    let tensors = tensors.map_err(|_| "a panic".to_owned())?;
     let (peak, time) = (PEAK.get() - held, start.elapsed());
     if peak > MAX_BYTES {
         return Err(format!("{peak} bytes of memory"));

@@ -1,6 +1,7 @@
 //! The whole road on checkpoints that real frameworks wrote: oracle, f32 and int8 against the framework's own scores.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -53,30 +54,6 @@ fn expected(folder: &Path) -> Vec<Vec<f64>> {
     text.lines().skip(1).map(|line| line.split(',').map(|cell| cell.parse().unwrap()).collect()).collect()
 }
 
-/// Fixtures whose container or dialect is not read yet, by the start of their names; each is still refused.
-const NOT_YET: &[&str] = &["angel", "deepctr-0.", "onnx", "paddlerec", "princewen"];
-
-fn is_not_yet(folder: &Path) -> bool {
-    let name = folder.file_name().unwrap().to_str().unwrap();
-    NOT_YET.iter().any(|start| name.starts_with(start))
-}
-
-/// Every fixture that a framework scored and that loads.
-fn scored_fixtures() -> Vec<PathBuf> {
-    let (not_yet, folders): (Vec<_>, Vec<_>) =
-        all_fixtures().into_iter().partition(|folder| is_not_yet(folder));
-    assert_eq!(not_yet.is_empty(), NOT_YET.is_empty());
-    folders
-}
-
-#[test]
-fn what_is_not_read_yet_is_refused() {
-    for folder in all_fixtures().into_iter().filter(|folder| is_not_yet(folder)) {
-        let result = load(&file(&folder, "checkpoint").unwrap(), &hints(&folder));
-        assert!(result.is_err(), "{} loads: take it out of NOT_YET", folder.display());
-    }
-}
-
 /// Each case's words stand in the refusal.
 #[test]
 fn what_no_blob_can_hold_is_refused_with_the_reason() {
@@ -86,14 +63,10 @@ fn what_no_blob_can_hold_is_refused_with_the_reason() {
     }
     let folder = fixtures().join("refused");
     let cases = fs::read_to_string(folder.join("cases.json")).unwrap();
-    let cases: std::collections::BTreeMap<String, Case> = serde_json::from_str(&cases).unwrap();
+    let cases: BTreeMap<String, Case> = serde_json::from_str(&cases).unwrap();
     assert!(cases.len() >= 7);
     for (name, case) in cases {
         let folder = folder.join(&name);
-        if is_not_yet(&folder) {
-            println!("{name} is not refused for its reason yet");
-            continue;
-        }
         let message = load(&file(&folder, "checkpoint").unwrap(), &hints(&folder)).unwrap_err().to_string();
         println!("{message}");
         for word in case.message {
@@ -133,31 +106,7 @@ fn no_dialect_panics_on_the_checkpoint_of_another() {
 /// The table of the user's page between `<!-- dialects -->` and `<!-- /dialects -->`, which `NFM_WRITE_GOLDEN=1` rewrites.
 #[test]
 fn the_table_of_what_loads_is_that_of_the_fixtures() {
-    let mut loads: std::collections::BTreeMap<&str, std::collections::BTreeMap<&str, Vec<String>>> =
-        std::collections::BTreeMap::new();
-    for folder in scored_fixtures() {
-        let tensors = container::read(&file(&folder, "checkpoint").unwrap()).unwrap();
-        let container = tensors.container;
-        let dialect = import(tensors, &hints(&folder)).unwrap().dialect;
-        let fixture = folder.file_name().unwrap().to_str().unwrap().to_owned();
-        loads.entry(dialect).or_default().entry(container).or_default().push(fixture);
-    }
-    let mut table = String::from("| `--dialect` | whose models | loads from (fixtures) |\n|---|---|---|\n");
-    for (dialect, containers) in &loads {
-        let about = nfm::dialect::DIALECTS.iter().find(|known| known.name == *dialect);
-        let about = about.map_or("any, by `--map`", |known| known.about);
-        let containers: Vec<String> =
-            containers.iter().map(|(name, fixtures)| format!("{name} ({})", fixtures.len())).collect();
-        table += &format!("| `{dialect}` | {about} | {} |\n", containers.join(", "));
-    }
-    let untested = nfm::dialect::DIALECTS.iter().find(|known| !loads.contains_key(known.name));
-    assert!(untested.is_none(), "{untested:?} has no fixture");
-    table += "\n| refused | because |\n|---|---|\n";
-    let cases = fs::read_to_string(fixtures().join("refused/cases.json")).unwrap();
-    let cases: std::collections::BTreeMap<String, serde_json::Value> = serde_json::from_str(&cases).unwrap();
-    for (name, case) in cases.iter().filter(|(name, _)| !is_not_yet(Path::new(name))) {
-        table += &format!("| {name} | {} |\n", case["because"].as_str().unwrap());
-    }
+    let table = format!("{}\n{}", loaded_table(), refused_table());
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
     let text = fs::read_to_string(&page).unwrap();
     let (start, end) = ("<!-- dialects -->\n\n", "\n<!-- /dialects -->");
@@ -170,15 +119,82 @@ fn the_table_of_what_loads_is_that_of_the_fixtures() {
     }
 }
 
+/// A line for each dialect: whose models, from which containers, made by what.
+fn loaded_table() -> String {
+    let mut loads: BTreeMap<&str, (BTreeMap<&str, usize>, BTreeSet<String>)> = BTreeMap::new();
+    for folder in scored_fixtures() {
+        let tensors = container::read(&file(&folder, "checkpoint").unwrap()).unwrap();
+        let container = tensors.container;
+        let dialect = import(tensors, &hints(&folder)).unwrap().dialect;
+        let (containers, makers) = loads.entry(dialect).or_default();
+        *containers.entry(container).or_default() += 1;
+        makers.insert(made_by(&folder));
+    }
+    let untested = nfm::dialect::DIALECTS.iter().find(|known| !loads.contains_key(known.name));
+    assert!(untested.is_none(), "{untested:?} has no fixture");
+    let heading = "| `--dialect` | whose models | loads from (fixtures) | made by |\n|---|---|---|---|\n";
+    let mut table = String::from(heading);
+    for (dialect, (containers, makers)) in &loads {
+        let about = nfm::dialect::DIALECTS.iter().find(|known| known.name == *dialect);
+        let about = about.map_or("any, by `--map`", |known| known.about);
+        let containers: Vec<String> =
+            containers.iter().map(|(name, fixtures)| format!("{name} ({fixtures})")).collect();
+        let makers: Vec<&str> = makers.iter().map(String::as_str).collect();
+        table += &format!("| `{dialect}` | {about} | {} | {} |\n", containers.join(", "), makers.join("; "));
+    }
+    table
+}
+
+/// A line for each file that is refused.
+fn refused_table() -> String {
+    let mut table = String::from("| refused | because |\n|---|---|\n");
+    let cases = fs::read_to_string(fixtures().join("refused/cases.json")).unwrap();
+    let cases: BTreeMap<String, serde_json::Value> = serde_json::from_str(&cases).unwrap();
+    for (name, case) in &cases {
+        table += &format!("| {name} | {} |\n", case["because"].as_str().unwrap());
+    }
+    table
+}
+
+/// What wrote a fixture: the line of `made_by.json` with the longest start of its name. `{package}` is the version by which the
+/// scripts' requirements pin it.
+fn made_by(folder: &Path) -> String {
+    let text = fs::read_to_string(fixtures().with_file_name("made_by.json")).unwrap();
+    let makers: BTreeMap<String, String> = serde_json::from_str(&text).unwrap();
+    let name = folder.file_name().unwrap().to_str().unwrap();
+    let is_it = |start: &String| {
+        name.strip_prefix(start.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+    };
+    let maker = makers.into_iter().filter(|(start, _)| is_it(start)).max_by_key(|(start, _)| start.len());
+    let mut maker = maker.unwrap_or_else(|| panic!("{name}: say in tests/made_by.json what wrote it")).1;
+    while let Some((before, rest)) = maker.split_once('{') {
+        let (package, after) = rest.split_once('}').expect("a closed brace");
+        maker = format!("{before}{}{after}", pinned(package));
+    }
+    maker
+}
+
+/// The one version of a package in the requirements of the fixtures' scripts.
+fn pinned(package: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures");
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let files = files.filter(|path| path.extension().is_some_and(|extension| extension == "txt"));
+    let text: String = files.map(|path| fs::read_to_string(path).unwrap()).collect();
+    let pins = text.split_whitespace().filter_map(|word| word.split_once("=="));
+    let versions: BTreeSet<&str> = pins.filter(|(name, _)| *name == package).map(|(_, pin)| pin).collect();
+    assert_eq!(versions.len(), 1, "{package}: expected one version in tools/fixtures, found {versions:?}");
+    versions.into_iter().collect()
+}
+
 /// Every fixture that a framework scored.
-fn all_fixtures() -> Vec<PathBuf> {
+fn scored_fixtures() -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> = fs::read_dir(fixtures())
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|folder| folder.join("expected.csv").exists())
         .collect();
     folders.sort();
-    assert!(folders.len() >= 18, "fixtures are missing: {}", folders.len());
+    assert!(folders.len() >= 100, "fixtures are missing: {}", folders.len());
     folders
 }
 
@@ -211,6 +227,26 @@ fn the_oracle_gives_the_frameworks_scores() {
             if let Some(probability) = want.get(1) {
                 within(&[got.prediction], &[*probability], 1e-5, &name);
             }
+        }
+    }
+}
+
+/// FuxiCTR's `feature_map.json`, beside the checkpoint or in the place of the schema.
+#[test]
+fn a_feature_map_is_a_schema() {
+    for fixture in ["fuxictr-numeric", "fuxictr-sequences", "fuxictr-shared", "fuxictr-pretrained"] {
+        let folder = fixtures().join(fixture);
+        let beside = container::read(&file(&folder, "checkpoint").unwrap()).unwrap();
+        let mut alone = beside.clone();
+        assert!(alone.facts.shift_remove("feature_map").is_some(), "{fixture}");
+        let schema = Some(Schema::read(&folder.join("feature_map.json")).unwrap());
+        let want: Vec<f64> = expected(&folder).iter().map(|row| row[0]).collect();
+        for (tensors, schema) in [(beside, None), (alone, schema)] {
+            let model =
+                import(tensors, &Hints { schema, activation: Some("relu".into()), ..Hints::default() });
+            let model = model.unwrap();
+            let rows = rows(&folder.join("rows.csv"), &model);
+            within(&raw(&mut Scorer::Oracle(&model), &rows), &want, 1e-5, fixture);
         }
     }
 }
@@ -294,9 +330,12 @@ fn without_rows_the_ranges_come_from_the_weights() {
 fn demo(options: Options) -> (Vec<Scored>, Vec<Scored>, usize, usize) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("demo");
     let mut model = load(&folder.join("flights.pt"), &hints(&folder)).unwrap();
-    let calibration = Rows::open(&folder.join("calibrate.csv.gz"), &model.fields).unwrap();
+    let raw_fields = Scorer::Oracle(&model).raw_fields(None).unwrap().unwrap();
+    let calibration = Rows::open_raw(&folder.join("calibrate.csv.gz"), &raw_fields).unwrap();
     let ranges = calibrate(&mut model, calibration, "calibrate.csv.gz", true).unwrap();
-    let rows = rows(&folder.join("heldout.csv.gz"), &model);
+    let rows = rows(&folder.join("heldout.ids.csv.gz"), &model);
+    let from_raw = Rows::open_raw(&folder.join("heldout.csv.gz"), &raw_fields).unwrap();
+    assert_eq!(from_raw.collect::<Result<Vec<_>>>().unwrap(), rows);
     let mut text = String::new();
     let gz = fs::File::open(folder.join("heldout.expected.csv.gz")).unwrap();
     std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(gz), &mut text).unwrap();
@@ -311,7 +350,8 @@ fn demo(options: Options) -> (Vec<Scored>, Vec<Scored>, usize, usize) {
     let converted = convert("demo", "flights.pt", &model, Some(ranges), options).unwrap();
     let mut scorer = Scorer::parse(&converted.blob).unwrap();
     let scored = rows.iter().map(|row| scorer.score(row).unwrap()).collect();
-    (framework, scored, converted.sizes.total, model.parameters * 4)
+    let weights = converted.sizes.total - converted.sizes.encoders;
+    (framework, scored, weights, model.parameters * 4)
 }
 
 #[test]
@@ -341,8 +381,7 @@ fn hostile_checkpoints_are_refused_and_odd_ones_give_the_same_scores() {
     let hints = hints(&sound);
     let want: Vec<f64> = expected(&sound).iter().map(|row| row[0]).collect();
     let cases = fs::read_to_string(folder.join("cases.json")).unwrap();
-    let cases: std::collections::BTreeMap<String, std::collections::BTreeMap<String, String>> =
-        serde_json::from_str(&cases).unwrap();
+    let cases: BTreeMap<String, BTreeMap<String, String>> = serde_json::from_str(&cases).unwrap();
     assert!(cases.len() >= 15);
     for (name, case) in cases {
         let result = load(&folder.join(&name), &hints);
@@ -373,15 +412,64 @@ fn what_a_checkpoint_lacks_is_asked_for_by_name() {
     assert!(message.contains("linear_model.weight") && message.contains("0.2.4"), "{message}");
 }
 
+/// The fixture's refusal after a change of its schema's JSON.
+fn refusal_of(fixture: &str, change: impl FnOnce(&mut serde_json::Value)) -> String {
+    let folder = fixtures().join(fixture);
+    let text = fs::read_to_string(folder.join("schema.json")).unwrap();
+    let mut json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    change(&mut json["fields"]);
+    let path = tempfile::NamedTempFile::new().unwrap();
+    fs::write(path.path(), json.to_string()).unwrap();
+    let schema = Schema::read(path.path());
+    let hints = schema.map(|schema| Hints { schema: Some(schema), ..hints(&folder) });
+    let result = hints.and_then(|hints| load(&file(&folder, "checkpoint").unwrap(), &hints));
+    result.unwrap_err().to_string()
+}
+
 #[test]
-fn a_schema_that_does_not_fit_is_refused_with_both_numbers() {
-    let folder = fixtures().join("deepctr-zip");
-    let mut hints = hints(&folder);
-    let fields = &mut hints.schema.as_mut().unwrap().fields;
-    fields[1].kind = nfm::schema::FieldKind::Id { rows: 41 };
-    let message = load(&folder.join("checkpoint.pt"), &hints).unwrap_err().to_string();
-    assert!(message.contains("41") && message.contains("40"), "{message}");
-    hints.schema.as_mut().unwrap().fields.remove(1);
-    let message = load(&folder.join("checkpoint.pt"), &hints).unwrap_err().to_string();
-    assert!(message.contains("`item`"), "{message}");
+fn a_schema_that_does_not_fit_a_checkpoint_is_refused_with_both() {
+    let encoder = serde_json::json!({"type": "vocabulary", "keys": ["a", "b"]});
+    for (message, essential) in [
+        (
+            refusal_of("deepctr-zip", |fields| fields[1]["rows"] = 41.into()),
+            "field `item`: the schema says 41 rows, the checkpoint has 40",
+        ),
+        (
+            refusal_of("deepctr-zip", |fields| {
+                fields[1]["rows"] = 41.into();
+                fields[1]["encoder"] = encoder;
+            }),
+            "field `item`: the schema says 41 rows, the checkpoint has 40",
+        ),
+        (
+            refusal_of("deepctr-zip", |fields| drop(fields.as_array_mut().unwrap().remove(1))),
+            "the checkpoint's field `item` of 40 rows is not in it",
+        ),
+        (
+            refusal_of("deepctr-zip", |fields| drop(fields.as_array_mut().unwrap().pop())),
+            "the checkpoint has 2 dense inputs, the schema 1",
+        ),
+        (
+            refusal_of("deepctr-zip", |fields| fields[1]["name"] = "thing".into()),
+            "the checkpoint has no table for the field `thing`",
+        ),
+        (
+            refusal_of("paper-bare", |fields| fields[0]["rows"] = 21.into()),
+            "the checkpoint has 67 rows, the schema's fields 68",
+        ),
+        (
+            refusal_of("fuxictr-sequences", |fields| fields[1]["pooling"] = "max".into()),
+            "expected pooling mean or sum, found max",
+        ),
+        (
+            refusal_of("fuxictr-sequences", |fields| fields[1]["linear_pooling"] = "mean".into()),
+            "expected linear_pooling sum, as the trainer has it, found mean",
+        ),
+        (
+            refusal_of("fuxictr-sequences", |fields| fields[1]["padding"] = 11.into()),
+            "fields[1].padding: expected an id below 11, its rows, found 11",
+        ),
+    ] {
+        assert!(message.contains(essential), "no {essential:?} in {message}");
+    }
 }

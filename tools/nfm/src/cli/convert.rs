@@ -1,10 +1,13 @@
 //! `nfm convert`
 
-use std::{fmt::Write, path::PathBuf};
+use std::{
+    fmt::Write,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
 
-use super::{HintArgs, distinct, print, remark, thousands};
+use super::{HintArgs, RowArgs, distinct, print, remark, thousands};
 use crate::{
     calibrate::DENSE_BOUND,
     container,
@@ -12,8 +15,9 @@ use crate::{
     dialect,
     error::Result,
     float_model::FloatModel,
+    model_file::Scorer,
     quantize::{Activations, DenseWeights, Embeddings, Layout, Options, Scales},
-    rows::Rows,
+    rust_module,
 };
 
 #[derive(Debug, Args)]
@@ -23,6 +27,9 @@ pub(super) struct Convert {
     /// Where the model goes
     #[arg(short, value_name = "MODEL.nfm")]
     output: PathBuf,
+    /// Where a Rust module over the model goes: its bytes, the memory it takes, a constant for each field
+    #[arg(long, value_name = "MODEL.rs")]
+    emit_rust: Option<PathBuf>,
     /// Rows that look like those of the field, for the ranges between the layers
     #[arg(long, value_name = "ROWS")]
     calibrate: Option<PathBuf>,
@@ -48,20 +55,26 @@ pub(super) struct Convert {
     #[arg(long)]
     name: Option<String>,
     #[command(flatten)]
+    row_args: RowArgs,
+    #[command(flatten)]
     hints: HintArgs,
 }
 
 impl Convert {
     pub(super) fn run(self) -> Result<()> {
         let inputs = [Some(&self.checkpoint), self.calibrate.as_ref(), self.hints.schema.as_ref()];
-        distinct(&self.output, &inputs.into_iter().flatten().map(PathBuf::as_path).collect::<Vec<_>>())?;
+        let inputs: Vec<&Path> = inputs.into_iter().flatten().map(PathBuf::as_path).collect();
+        for output in [Some(&self.output), self.emit_rust.as_ref()].into_iter().flatten() {
+            distinct(output, &inputs)?;
+        }
         let file = self.checkpoint.display().to_string();
         let hints = self.hints.hints()?;
         let widen_values = hints.said_max_value().is_none();
         let mut model = dialect::import(container::read(&self.checkpoint)?, &hints)?;
         let ranges = match &self.calibrate {
             Some(path) => {
-                let rows = Rows::open(path, &model.fields)?;
+                let columns = self.row_args.columns(&self.checkpoint, &Scorer::Oracle(&model), None)?;
+                let rows = columns.open(path)?;
                 Some(calibrate(&mut model, rows, &path.display().to_string(), widen_values)?)
             }
             None => None,
@@ -79,6 +92,12 @@ impl Convert {
         };
         let converted = convert(&name, &file, &model, ranges, options)?;
         converted.blob.write(&self.output)?;
+        if let Some(module) = &self.emit_rust {
+            distinct(module, &[&self.output])?;
+            let checkpoint = self.checkpoint.file_name().unwrap_or_default().to_string_lossy();
+            let origin = format!("{checkpoint} ({})", model.dialect);
+            rust_module::write(module, &self.output, &converted.blob, &origin)?;
+        }
         if self.calibrate.is_none() && options.is_fixed() {
             remark("note: without --calibrate, ranges come from bounds over the weights, which are wide");
             if !model.dense_linear.is_empty() {
@@ -110,17 +129,14 @@ pub(super) fn report(output: &str, model: &FloatModel, converted: &Converted, op
         };
         let _ = writeln!(text, "  layers packed for {own}; for {cores} say --layout {other}");
     }
-    for (part, bytes) in [
-        ("embeddings", sizes.embeddings),
-        ("first order", sizes.linear),
-        ("layers, head", sizes.dense),
-        ("manifest", sizes.manifest),
-        ("total", sizes.total),
-    ] {
+    let parts = sizes.parts().into_iter().filter(|(_, bytes)| *bytes > 0);
+    for (part, bytes) in parts.chain([("total", sizes.total)]) {
         let _ = writeln!(text, "  {part:13}{:>12} bytes", thousands(bytes));
     }
     #[expect(clippy::cast_precision_loss, reason = "a ratio for people")]
-    let ratio = sizes.total as f64 / float_bytes as f64;
-    let _ = writeln!(text, "  {ratio:.3} of the checkpoint's {} bytes in f32", thousands(float_bytes));
+    let ratio = (sizes.total - sizes.encoders) as f64 / float_bytes as f64;
+    let without = if sizes.encoders > 0 { " without encoders" } else { "" };
+    let _ =
+        writeln!(text, "  {ratio:.3} of the checkpoint's {} bytes in f32{without}", thousands(float_bytes));
     text
 }

@@ -16,6 +16,7 @@ use crate::{
     container,
     convert::{calibrate, convert},
     dialect::{self, Hints},
+    encoding::{self, raw::RawFields},
     error::{Error, Result},
     evaluate::{Scored, differences, metrics},
     float_model::FloatModel,
@@ -26,11 +27,12 @@ use crate::{
 };
 
 /// The demo's files, as `tools/training/flights.py` wrote them.
-const FILES: [(&str, &[u8]); 6] = [
+const FILES: [(&str, &[u8]); 7] = [
     ("flights.pt", include_bytes!("../../demo/flights.pt")),
     ("schema.json", include_bytes!("../../demo/schema.json")),
     ("calibrate.csv.gz", include_bytes!("../../demo/calibrate.csv.gz")),
     ("heldout.csv.gz", include_bytes!("../../demo/heldout.csv.gz")),
+    ("heldout.ids.csv.gz", include_bytes!("../../demo/heldout.ids.csv.gz")),
     ("heldout.expected.csv.gz", include_bytes!("../../demo/heldout.expected.csv.gz")),
     ("training.log", include_bytes!("../../demo/training.log")),
 ];
@@ -59,10 +61,12 @@ impl Demo {
         print(&introduction(&model))?;
 
         let calibration = out.join("calibrate.csv.gz");
-        let rows = Rows::open(&calibration, &model.fields)?;
+        let raw = RawFields::new(&model.fields, encoding::section::Path::F32)
+            .map_err(|problem| Error::refused("schema.json", "encoders", problem))?;
+        let rows = Rows::open_raw(&calibration, &raw)?;
         let ranges = calibrate(&mut model, rows, &calibration.display().to_string(), true)?;
         let heldout: Vec<Row> =
-            Rows::open(&out.join("heldout.csv.gz"), &model.fields)?.collect::<Result<Vec<Row>>>()?;
+            Rows::open_raw(&out.join("heldout.csv.gz"), &raw)?.collect::<Result<Vec<Row>>>()?;
         let framework = framework(&out.join("heldout.expected.csv.gz"), &heldout)?;
 
         let mut lines = vec![Line::heading()];
@@ -84,8 +88,10 @@ impl Demo {
                 int8_parts = super::convert::report(&format!("{stem}.nfm"), &model, &converted, options);
             }
         }
-        let mut text =
-            format!("\n{} held-out rows, scored by the embedded library\n\n", thousands(heldout.len()));
+        let mut text = format!(
+            "\n{} held-out flights, raw (carrier, tail number, miles …), scored by the embedded library\n\n",
+            thousands(heldout.len())
+        );
         lines.iter().for_each(|line| line.write(&mut text));
         text.push_str("\ndifference: largest |Δ raw score| from DeepCTR-Torch's own output; rows/s: one row at a time, one thread\n\n");
         print(&(text + &int8_parts + &files(out)))
@@ -102,7 +108,7 @@ fn introduction(model: &FloatModel) -> String {
 
 fn files(out: &Path) -> String {
     format!(
-        "\nfiles in {}: flights.pt (the checkpoint), flights.nfm (int8), flights-f32.nfm,\nheldout.csv.gz and heldout.expected.csv.gz (rows and DeepCTR-Torch's scores), training.log\n\ntry  nfm score {0}/flights.nfm {0}/heldout.csv.gz\n",
+        "\nfiles in {}: flights.pt (the checkpoint), flights.nfm (int8), flights-f32.nfm,\nheldout.csv.gz (raw flights), heldout.ids.csv.gz (as the pipeline in Python encoded them),\nheldout.expected.csv.gz (DeepCTR-Torch's scores), training.log\n\ntry  nfm score {0}/flights.nfm {0}/heldout.csv.gz\n",
         out.display()
     )
 }

@@ -7,8 +7,9 @@ use std::{
 
 use clap::Args;
 
-use super::{HintArgs, Visit, for_each_row, print, remark_on, thousands};
+use super::{HintArgs, RowArgs, Visit, for_each_row, print, remark_on, thousands};
 use crate::{
+    encoding::raw::FieldCounts,
     error::{Error, Result},
     evaluate::{Evaluation, Metrics, Scored},
     model_file::{ModelFile, Scorer},
@@ -18,7 +19,8 @@ use crate::{
 pub(super) struct Evaluate {
     /// A .nfm file, or a checkpoint, which is scored in f64
     model: PathBuf,
-    /// Rows: libFM text or CSV, plain or gzipped; - is standard input
+    /// Rows: CSV or JSON lines of raw values where the model has encoders, else of ids; libFM text of ids; Parquet; - is
+    /// standard input
     rows: PathBuf,
     /// A checkpoint (or .nfm file) whose scores to compare with
     #[arg(long, value_name = "CKPT")]
@@ -26,6 +28,8 @@ pub(super) struct Evaluate {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    row_args: RowArgs,
     #[command(flatten)]
     hints: HintArgs,
 }
@@ -51,7 +55,9 @@ impl Evaluate {
             None => None,
         };
         let (mut scored, mut reference_scored): (Vec<Scored>, Vec<Scored>) = (Vec::new(), Vec::new());
-        for_each_row(&self.rows, &scorer.fields(), "scoring", |row| {
+        let columns = self.row_args.columns(&self.model, &scorer, hints.schema.as_ref())?;
+        let mut rows = columns.open(&self.rows)?;
+        for_each_row(&mut rows, &self.rows, "scoring", |row| {
             match scorer.score(row) {
                 Ok(score) => scored.push(score),
                 Err(problem) => return Ok(Visit::Refuse(problem)),
@@ -65,11 +71,12 @@ impl Evaluate {
             }
             Ok(Visit::Next)
         })?;
-        let evaluation = Evaluation::new(
+        let mut evaluation = Evaluation::new(
             scorer.task(),
             &scored,
             reference.is_some().then_some(reference_scored.as_slice()),
         );
+        evaluation.skew = rows.counts().map(<[FieldCounts]>::to_vec);
         if self.json {
             let json = serde_json::to_string_pretty(&evaluation)
                 .map_err(|e| Error::refused("JSON", "", e.to_string()))?;
@@ -83,7 +90,7 @@ impl Evaluate {
 fn comparable(model: &Scorer<'_>, file: &Path, reference: &Scorer<'_>, path: &Path) -> Result<()> {
     let refuse = |place: &str, problem| Err(Error::refused(&path.display().to_string(), place, problem));
     let fields =
-        |scorer: &Scorer<'_>| scorer.fields().into_iter().map(|field| field.kind).collect::<Vec<_>>();
+        |scorer: &Scorer<'_>| scorer.fields().iter().map(|field| field.kind.of_model()).collect::<Vec<_>>();
     if fields(model) != fields(reference) {
         return refuse("fields", format!("they are not those of {}; say --schema", file.display()));
     }
@@ -134,7 +141,37 @@ fn table(evaluation: &Evaluation) -> String {
     for (name, reason) in &evaluation.metrics.absent {
         let _ = writeln!(text, "no {name}: {reason}");
     }
+    if let Some(skew) = &evaluation.skew {
+        skew_table(&mut text, skew);
+    }
     text
+}
+
+/// What the encoders met: how far these rows are from those of training.
+fn skew_table(text: &mut String, skew: &[FieldCounts]) {
+    let mut table = vec![["field", "values", "unseen", "clamped", "missing"].map(String::from)];
+    for FieldCounts { field, values, unseen, clamped, missing } in skew {
+        let share = |count: u64| match count {
+            0 => "0".to_owned(),
+            #[expect(clippy::cast_precision_loss, reason = "a share for people")]
+            count => format!(
+                "{} ({:.2} %)",
+                grouped(count),
+                100.0 * count as f64 / (values + missing).max(1) as f64
+            ),
+        };
+        table.push([field.clone(), grouped(*values), share(*unseen), share(*clamped), share(*missing)]);
+    }
+    let [name, values, unseen, clamped, missing] =
+        core::array::from_fn(|column| table.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
+    text.push('\n');
+    for [a, b, c, d, e] in &table {
+        let _ = writeln!(text, "{a:name$}  {b:>values$}  {c:>unseen$}  {d:>clamped$}  {e:>missing$}");
+    }
+}
+
+fn grouped(number: u64) -> String {
+    usize::try_from(number).map_or_else(|_| number.to_string(), thousands)
 }
 
 fn line(text: &mut String, cells: impl Iterator<Item = String>) {

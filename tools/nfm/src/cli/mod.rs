@@ -4,6 +4,7 @@ mod convert;
 mod demo;
 mod evaluate;
 mod inspect;
+mod schema;
 mod score;
 
 use std::{
@@ -12,16 +13,21 @@ use std::{
     process::ExitCode,
 };
 
+use anstyle::{AnsiColor, Style};
 use clap::{Args, Parser, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
     dialect::{Hints, map::Map},
+    encoding::raw::{FieldCounts, RawFields},
     error::{Error, Result},
-    model_file::ModelFile,
+    model_file::{ModelFile, Scorer},
     rows::{Row, Rows},
     schema::{Field, Schema, Task},
 };
+
+/// As clap has it.
+const ERROR: Style = AnsiColor::Red.on_default().bold();
 
 /// Turns Neural Factorization Machine checkpoints into compact models for microcontrollers, scores and evaluates them.
 #[derive(Debug, Parser)]
@@ -37,6 +43,8 @@ enum Command {
     Demo(demo::Demo),
     /// Shows what is in a checkpoint or a .nfm file, and what would be refused.
     Inspect(inspect::Inspect),
+    /// Writes a first schema from a checkpoint, rows and the encoders of the training pipeline.
+    Schema(schema::SchemaCommand),
     /// Converts a checkpoint to a .nfm file.
     Convert(convert::Convert),
     /// Scores rows.
@@ -102,12 +110,62 @@ impl HintArgs {
     }
 }
 
+/// How rows are to be read.
+#[derive(Debug, Args)]
+struct RowArgs {
+    /// Rows hold ids and scaled numbers, as the model takes them, though it has encoders for raw values
+    #[arg(long)]
+    encoded: bool,
+}
+
+impl RowArgs {
+    /// The columns of a model's rows, and what encodes them; `None` where rows are encoded already.
+    fn columns(&self, file: &Path, scorer: &Scorer<'_>, schema: Option<&Schema>) -> Result<Columns> {
+        let refused =
+            |place: &str, problem| Error::refused(&file.display().to_string(), place.to_owned(), problem);
+        let fields = scorer.columns(schema).map_err(|problem| refused("fields", problem))?;
+        let raw = match self.encoded {
+            true => None,
+            false => scorer.raw_fields(schema).map_err(|problem| refused("encoders", problem))?,
+        };
+        let columns = Columns { fields, raw };
+        if schema.is_none() && !matches!(scorer, Scorer::Oracle(_)) {
+            remark_on_texts(file, &columns.open_texts().map_err(|problem| refused("encoders", problem))?);
+        }
+        Ok(columns)
+    }
+}
+
+/// The columns of rows, and what encodes raw ones.
+struct Columns {
+    fields: Vec<Field>,
+    raw: Option<RawFields>,
+}
+
+impl Columns {
+    /// The fields of which a `.nfm` file leaves open what their cells are.
+    fn open_texts(&self) -> core::result::Result<Vec<&str>, String> {
+        let several = self.fields.iter().filter(|field| field.kind.takes_several());
+        let encoded = several.map(|field| field.name.as_str()).collect();
+        self.raw.as_ref().map_or(Ok(encoded), RawFields::open_texts)
+    }
+
+    /// Opens a file of raw rows where there are encoders, else of encoded ones.
+    fn open(&self, path: &Path) -> Result<Rows<'_>> {
+        match &self.raw {
+            Some(raw) => Rows::open_raw(path, raw),
+            None => Rows::open(path, &self.fields),
+        }
+    }
+}
+
 /// Runs the command that the arguments name.
 #[must_use]
 pub fn run() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Demo(demo) => demo.run(),
         Command::Inspect(inspect) => inspect.run(),
+        Command::Schema(schema) => schema.run(),
         Command::Convert(convert) => convert.run(),
         Command::Score(score) => score.run(),
         Command::Evaluate(evaluate) => evaluate.run(),
@@ -116,7 +174,7 @@ pub fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Where not even the reason can be written, the status still says it.
-            let _ = writeln!(io::stderr(), "error: {error}");
+            let _ = writeln!(anstream::stderr(), "{ERROR}error:{ERROR:#} {error}");
             ExitCode::FAILURE
         }
     }
@@ -124,7 +182,16 @@ pub fn run() -> ExitCode {
 
 /// Writes to standard output; a reader that went away is no error.
 fn print(text: &str) -> Result<()> {
-    match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
+    write_to(io::stdout(), text)
+}
+
+/// As [`print`], with the text's styles where standard output shows them.
+fn print_styled(text: &str) -> Result<()> {
+    write_to(anstream::stdout(), text)
+}
+
+fn write_to(mut out: impl Write, text: &str) -> Result<()> {
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(Error::io("standard output", e)),
         _ => Ok(()),
     }
@@ -136,7 +203,7 @@ fn remark(text: &str) {
 }
 
 /// A bar over a file of rows, when standard error is a terminal.
-fn progress(rows: &Rows, what: &'static str) -> ProgressBar {
+fn progress(rows: &Rows<'_>, what: &'static str) -> ProgressBar {
     let style = "{msg:>12} {bar:40} {binary_bytes}/{binary_total_bytes} {eta}";
     let bar = match rows.total_bytes() {
         Some(total) => ProgressBar::new(total)
@@ -158,13 +225,12 @@ enum Visit {
 
 /// Gives each row of a file to `visit`, under a bar. A refusal is told with the row's line.
 fn for_each_row(
+    rows: &mut Rows<'_>,
     path: &Path,
-    fields: &[Field],
     what: &'static str,
     mut visit: impl FnMut(&Row) -> Result<Visit>,
 ) -> Result<()> {
-    let mut rows = Rows::open(path, fields)?;
-    let bar = progress(&rows, what);
+    let bar = progress(rows, what);
     let mut count = 0_u64;
     while let Some(row) = rows.next() {
         match visit(&row?)? {
@@ -173,7 +239,7 @@ fn for_each_row(
             Visit::Refuse(problem) => {
                 let file =
                     if path == Path::new("-") { "standard input".into() } else { path.display().to_string() };
-                return Err(Error::refused(&file, format!("line {}", rows.line()), problem));
+                return Err(Error::refused(&file, rows.place(), problem));
             }
         }
         count += 1;
@@ -182,7 +248,38 @@ fn for_each_row(
         }
     }
     bar.finish_and_clear();
+    if let [first, more @ ..] = rows.ignored() {
+        let others = if more.is_empty() { String::new() } else { format!(" and {} others", more.len()) };
+        remark(&format!("note: column `{first}`{others} of {} is no field and was not read", path.display()));
+    }
     Ok(())
+}
+
+/// Says how cells are read of which a `.nfm` file says nothing.
+fn remark_on_texts(file: &Path, fields: &[&str]) {
+    if !fields.is_empty() {
+        remark(&format!(
+            "note: {} does not say how cells of {} are to be read: values between `|` with their weights as they stand, no \
+             padding, texts hashed as they stand; a --schema may say otherwise",
+            file.display(),
+            fields.join(", ")
+        ));
+    }
+}
+
+/// Says how many values the encoders had no id or no number for, where any were.
+fn remark_on_skew(counts: &[FieldCounts], path: &Path) {
+    let sum = |of: fn(&FieldCounts) -> u64| counts.iter().map(of).sum::<u64>();
+    let (unseen, clamped, missing) = (sum(|f| f.unseen), sum(|f| f.clamped), sum(|f| f.missing));
+    if unseen + clamped + missing > 0 {
+        let odd = |of: &&FieldCounts| of.unseen + of.clamped + of.missing > 0;
+        let names: Vec<&str> = counts.iter().filter(odd).map(|of| of.field.as_str()).collect();
+        remark(&format!(
+            "note: values of {}: {unseen} unseen, {clamped} clamped, {missing} missing, in {}; nfm evaluate counts by field",
+            path.display(),
+            names.join(", ")
+        ));
+    }
 }
 
 /// Refuses to write to a file that is read: the checkpoint must outlive its conversion.
@@ -191,7 +288,8 @@ fn distinct(output: &Path, inputs: &[&Path]) -> Result<()> {
     let same = |input: &&&Path| path.is_file() && input.canonicalize().is_ok_and(|input| input == path);
     match inputs.iter().find(same) {
         Some(input) => {
-            let problem = format!("expected another file than the input {}; say another -o", input.display());
+            let problem =
+                format!("expected another file than the input {}; say another path", input.display());
             Err(Error::refused(&output.display().to_string(), "", problem))
         }
         None => Ok(()),
@@ -204,13 +302,18 @@ fn remark_on(path: &Path, file: &ModelFile, hinted: bool) {
         ModelFile::Checkpoint(model) => {
             model.assumptions.iter().for_each(|assumption| remark(&format!("assumed: {assumption}")));
         }
-        ModelFile::Blob(_) if hinted => {
-            let file = path.display();
-            remark(&format!(
-                "note: {file} says itself what --schema and the like say of a checkpoint; they are not used"
-            ));
-        }
-        ModelFile::Blob(_) => {}
+        ModelFile::Blob(_) => remark_on_hints(path, hinted),
+    }
+}
+
+/// Says that a `.nfm` file needs no hints, where there are some.
+fn remark_on_hints(path: &Path, hinted: bool) {
+    if hinted {
+        let file = path.display();
+        remark(&format!(
+            "note: {file} says itself what --schema and the like say of a checkpoint; of these only what a schema says of rows \
+             is used: missing values, separators, padding, weights"
+        ));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use embedded_nfm::{
     self as device, BLOCK, DenseInput, DenseInputs, Fields, FixedLayer, FixedParts, Info, LANES, MAX_LAYERS,
-    MAX_WIDTH, Model, NibbleTable, Q16, QuantTable, Weights,
+    MAX_WIDTH, Model, NibbleTable, Q16, QuantTable,
 };
 
 use super::{
@@ -113,6 +113,7 @@ pub fn fixed(
             dim: u16::try_from(model.dim).map_err(|_| "more than 65535 lanes")?,
             max_active: model.max_active,
             fields: Fields::Listed(&fields),
+            encoders: &[],
         },
         max_value: q16(model.max_value.max(1.0), "max_value")?,
         max_embedding: table.max_embedding(),
@@ -216,38 +217,11 @@ fn check_limits(model: &FloatModel, folded: &Folded, ranges: &Ranges) -> Result<
 }
 
 fn emit(parts: FixedParts<'_>) -> Result<(Vec<u8>, Sizes), Refusal> {
-    let sizes = Sizes {
-        embeddings: match parts.table {
-            device::Table::I8(table) => table.codes.len(),
-            device::Table::I4(table) => table.codes.len() + table.nibbles.len() * 4,
-        },
-        linear: parts.dense_inputs.words.len() * 4
-            + match parts.table {
-                device::Table::I8(table) => table.headers.len() * 2,
-                device::Table::I4(table) => (table.headers.len() + table.hot.len()) * 4,
-            },
-        dense: parts.head.len() * 2
-            + parts
-                .layers
-                .iter()
-                .map(|l| {
-                    weight_bytes(l.weights) + l.bias.len() * 4 + l.slopes.len() * 2 + l.multipliers.len() * 4
-                })
-                .sum::<usize>(),
-        ..Sizes::default()
-    };
     let model = Model::new(parts).map_err(|e| e.to_string())?;
     let mut blob = vec![0; model.encoded_len().map_err(|e| e.to_string())?];
     let total = model.emit(&mut blob).map_err(|e| e.to_string())?;
-    let manifest = total - sizes.embeddings - sizes.linear - sizes.dense;
-    Ok((blob, Sizes { manifest, total, ..sizes }))
-}
-
-fn weight_bytes(weights: Weights<'_>) -> usize {
-    match weights {
-        Weights::Scalar(codes) => codes.len(),
-        Weights::Dsp { words, .. } => words.len() * 4,
-    }
+    let sizes = Sizes::of_fixed(model.parts(), total);
+    Ok((blob, sizes))
 }
 
 impl Layer {

@@ -70,6 +70,7 @@ pub fn float(
             dim: u16::try_from(model.dim).map_err(|_| "more than 65535 lanes")?,
             max_active: model.max_active,
             fields: Fields::Listed(&fields),
+            encoders: &[],
         },
         table: match &table {
             None => F32Table::F32 { linear: &model.linear, embeddings: &embeddings.0 },
@@ -115,21 +116,11 @@ fn codes(weights: &[f64], inputs: usize, lanes: usize) -> Result<Weights, Refusa
 }
 
 fn emit(parts: F32Parts<'_>) -> Result<(Vec<u8>, Sizes), Refusal> {
-    let (embeddings, linear) = match parts.table {
-        F32Table::F32 { linear, embeddings } => (embeddings.len() * 4, linear.len() * 4),
-        F32Table::I8 { table, .. } => (table.codes.len(), table.headers.len() * 2),
-    };
-    let weights = |layer: &F32Layer<'_>| match layer.weights {
-        F32Weights::F32(weights) => weights.len() * 4,
-        F32Weights::I8 { codes, scales } => codes.len() + scales.len() * 4,
-    };
-    let layers = parts.layers.iter().map(|l| weights(l) + (l.bias.len() + l.slopes.len()) * 4);
-    let dense = parts.head.len() * 4 + layers.sum::<usize>();
-    let linear = linear + parts.dense_linear.len() * 4;
     let model = F32Model::new(parts).map_err(|e| e.to_string())?;
     let mut blob = vec![0; model.encoded_len().map_err(|e| e.to_string())?];
     let total = model.emit(&mut blob).map_err(|e| e.to_string())?;
-    Ok((blob, Sizes { embeddings, linear, dense, manifest: total - embeddings - linear - dense, total }))
+    let sizes = Sizes::of_f32(model.parts(), total);
+    Ok((blob, sizes))
 }
 
 impl Layer {

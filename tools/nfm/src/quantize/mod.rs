@@ -112,7 +112,7 @@ pub fn quantize(
 }
 
 /// Bytes of a model's parts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Sizes {
     /// Embedding rows.
     pub embeddings: usize,
@@ -122,8 +122,70 @@ pub struct Sizes {
     pub dense: usize,
     /// Prefix, manifest and padding.
     pub manifest: usize,
+    /// Encoders of raw values.
+    pub encoders: usize,
     /// All.
     pub total: usize,
+}
+
+impl Sizes {
+    /// Of a model for the fixed path whose blob has `total` bytes.
+    #[must_use]
+    pub fn of_fixed(parts: &device::FixedParts<'_>, total: usize) -> Self {
+        let (embeddings, rows) = match parts.table {
+            device::Table::I8(table) => (table.codes.len(), size_of_val(table.headers)),
+            device::Table::I4(table) => {
+                let rows = size_of_val(table.headers) + size_of_val(table.hot);
+                (table.codes.len() + size_of_val(table.nibbles), rows)
+            }
+        };
+        let layer = |layer: &device::FixedLayer<'_>| {
+            let weights = match layer.weights {
+                device::Weights::Scalar(codes) => codes.len(),
+                device::Weights::Dsp { words, .. } => size_of_val(words),
+            };
+            weights + size_of_val(layer.bias) + size_of_val(layer.slopes) + size_of_val(layer.multipliers)
+        };
+        let dense = size_of_val(parts.head) + parts.layers.iter().map(layer).sum::<usize>();
+        let linear = rows + size_of_val(parts.dense_inputs.words);
+        Self::of(embeddings, linear, dense, parts.info.encoders.len(), total)
+    }
+
+    /// Of a model for the f32 path whose blob has `total` bytes.
+    #[must_use]
+    pub fn of_f32(parts: &device::F32Parts<'_>, total: usize) -> Self {
+        let (embeddings, rows) = match parts.table {
+            device::F32Table::F32 { linear, embeddings } => (size_of_val(embeddings), size_of_val(linear)),
+            device::F32Table::I8 { table, .. } => (table.codes.len(), size_of_val(table.headers)),
+        };
+        let layer = |layer: &device::F32Layer<'_>| {
+            let weights = match layer.weights {
+                device::F32Weights::F32(weights) => size_of_val(weights),
+                device::F32Weights::I8 { codes, scales } => codes.len() + size_of_val(scales),
+            };
+            weights + size_of_val(layer.bias) + size_of_val(layer.slopes)
+        };
+        let dense = size_of_val(parts.head) + parts.layers.iter().map(layer).sum::<usize>();
+        let linear = rows + size_of_val(parts.dense_linear);
+        Self::of(embeddings, linear, dense, parts.info.encoders.len(), total)
+    }
+
+    /// The parts by the names that people see; together they are the whole.
+    #[must_use]
+    pub const fn parts(self) -> [(&'static str, usize); 5] {
+        [
+            ("embeddings", self.embeddings),
+            ("first order", self.linear),
+            ("layers, head", self.dense),
+            ("manifest", self.manifest),
+            ("encoders", self.encoders),
+        ]
+    }
+
+    const fn of(embeddings: usize, linear: usize, dense: usize, encoders: usize, total: usize) -> Self {
+        let manifest = total - embeddings - linear - dense - encoders;
+        Self { embeddings, linear, dense, manifest, encoders, total }
+    }
 }
 
 /// The input's columns as the device library lists them.

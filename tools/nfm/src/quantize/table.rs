@@ -237,7 +237,14 @@ mod tests {
     fn device_accepts(max_active: u16, max_value: Q16, max_embedding: u16) -> bool {
         let fields = [Field { name: "f", kind: FieldKind::Id { first: 0, rows: 1 } }];
         let parts = FixedParts {
-            info: Info { name: "", rows: 1, dim: 4, max_active, fields: Fields::Listed(&fields) },
+            info: Info {
+                name: "",
+                rows: 1,
+                dim: 4,
+                max_active,
+                fields: Fields::Listed(&fields),
+                encoders: &[],
+            },
             max_value,
             max_embedding,
             table: device::Table::I8(QuantTable { headers: &[row_header(0, 1)], codes: &[0; 4] }),

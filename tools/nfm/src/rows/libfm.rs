@@ -89,7 +89,7 @@ impl LibFm {
             let padding = sequence.padding.map(|padding| field.first + padding);
             let mine: Vec<_> = mine.into_iter().filter(|(id, _)| Some(*id) != padding).collect();
             push_sequence(row, values, &sequence, &mine)
-                .map_err(|text| Problem::in_column(&field.name, text))?;
+                .map_err(|text| Problem::of_value(&field.name, text))?;
         }
         Ok(())
     }

@@ -125,7 +125,7 @@ fn what_does_not_fit_is_an_error_that_says_where_and_why() {
         ("1 2:1\n", &["line 1", "dense input `age` (id 5)", "found none"]),
         ("1 5:1 5:2\n", &["line 1", "`age` once", "id 5", "second time"]),
         // The header.
-        ("user,age\n1,2\n", &["line 1", "column for the field `tags`", "found none"]),
+        ("user,age\n1,2\n", &["line 1", "value for the field `tags`", "found none"]),
         ("user,age,tags,rating\n", &["line 1, column `rating`", "`user`, `age`, `tags`", "label"]),
         ("User,age,tags\n", &["line 1, column `User`", "one of `user`"]),
         ("user,age,tags,user\n", &["line 1, column `user`", "once", "second time"]),

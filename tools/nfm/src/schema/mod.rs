@@ -15,67 +15,51 @@
 //! }
 //! ```
 //!
-//! `task` is `binary` or `regression`. Optional: `activation` (of the hidden layers), `bn_eps`, `max_active` (the most
-//! active entries in a row), `max_value` (the largest magnitude of a value) and `dropout_scale` (what dropout multiplies
-//! with at inference, in Paddle's default mode; refused by every dialect that loads, as none does).
-//!
-//! The types of fields:
-//!
-//! | type | holds | members |
-//! |---|---|---|
-//! | `id` | exactly one id | `rows` or `table` |
-//! | `ids` | any number of ids with values, each a term of its own | `rows` or `table` |
-//! | `sequence` | ids whose rows are pooled to one | `rows` or `table`, `pooling`, `linear_pooling`, `max_len`, `padding`, `weights` |
-//! | `dense` | a number that joins z | `only`: `linear` or `deep`, where the other order does not take it |
-//! | `scaled` | a number x of a row of its own: x · v and x · w | |
-//!
-//! A field has as many `rows` as its embedding table, or the `table` of the field of that name. The tables are
-//! concatenated in the order of their fields, which makes ids global. `pooling` is `sum`, `mean`, `sqrtn` or `max`;
-//! `linear_pooling`, of the first-order weights, is the same where it is not said. A `padding` id is dropped.
-//! `weights` says what an entry's weight (`id:weight`) is: `raw`, or `softmax` over the entries of the row.
-//!
-//! A key that is not listed here is an error.
+//! `SCHEMA.md` of this package has all members, the encoders of raw values and a worked example; `schema.schema.json` is its JSON
+//! Schema. A member that is in neither is an error. FuxiCTR's `feature_map.json` is read in the place of a
+//! schema file.
 
-use std::{fs, ops::Range, path::Path};
+mod encoder;
+mod file;
 
-use serde::{Deserialize, Deserializer, de::Error as _};
+use std::{fmt, ops::Range, path::Path};
 
-use crate::error::{Error, Result};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+
+use self::file::{FieldRecord, SchemaRecord};
+use crate::{
+    encoding::{spec::Encoding, text_of_file},
+    error::{Error, Result},
+    feature_map,
+    tensors::{Tensor, Tensors},
+};
 
 /// The one version of the schema file that is read.
-const VERSION: u32 = 1;
+pub const VERSION: u32 = 1;
 
 /// A schema file's content.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Schema {
     /// Version of the file's format: 1.
     pub schema_version: u32,
     /// What the score means.
-    #[serde(default)]
     pub task: Option<Task>,
     /// Activation of the hidden layers, as `relu`.
-    #[serde(default)]
     pub activation: Option<String>,
     /// The ε that batch normalization adds to the variance.
-    #[serde(default)]
     pub bn_eps: Option<f64>,
     /// The most active entries that a row can have.
-    #[serde(default)]
     pub max_active: Option<u16>,
     /// The largest magnitude that a value of an active entry can have.
-    #[serde(default)]
     pub max_value: Option<f64>,
     /// What dropout multiplies with at inference, where a trainer (Paddle's default mode) does so.
-    #[serde(default)]
     pub dropout_scale: Option<f64>,
     /// The input's columns in their order, laid out.
-    #[serde(default, deserialize_with = "fields")]
     pub fields: Vec<Field>,
 }
 
 /// What the score means, and so which link follows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Task {
     /// A logit; the sigmoid follows.
@@ -97,10 +81,12 @@ pub struct Field {
     pub first: u32,
     /// The one order that takes a dense input; `None` when both do.
     pub only: Option<Order>,
+    /// How raw values become ids or a number.
+    pub encoding: Encoding,
 }
 
 /// The parts of a model that take an input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Order {
     /// The first order.
@@ -109,10 +95,21 @@ pub enum Order {
     Deep,
 }
 
+impl Order {
+    /// As `nfm inspect` shows it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Linear => "first order",
+            Self::Deep => "layers",
+        }
+    }
+}
+
 impl Field {
     /// A field with a table of its own, which is not laid out.
     pub fn new(name: impl Into<String>, kind: FieldKind) -> Self {
-        Self { name: name.into(), kind, table: None, first: 0, only: None }
+        Self { name: name.into(), kind, table: None, first: 0, only: None, encoding: Encoding::default() }
     }
 
     /// Its rows in the model's one table; empty for a dense input.
@@ -154,6 +151,23 @@ impl FieldKind {
         }
     }
 
+    /// The same without what only concerns rows of data, as a `.nfm` file holds it: the most ids, the padding, the weights.
+    #[must_use]
+    pub const fn of_model(self) -> Self {
+        match self {
+            Self::Sequence(sequence) => {
+                Self::Sequence(Sequence { max_len: None, padding: None, weights: Weights::Raw, ..sequence })
+            }
+            Self::Id { .. } | Self::Ids { .. } | Self::Dense | Self::Scaled => self,
+        }
+    }
+
+    /// Whether a row may have any number of its values.
+    #[must_use]
+    pub const fn takes_several(self) -> bool {
+        matches!(self, Self::Ids { .. } | Self::Sequence(_))
+    }
+
     /// The same with another table.
     #[must_use]
     pub const fn with_rows(self, rows: u32) -> Self {
@@ -162,6 +176,21 @@ impl FieldKind {
             Self::Ids { .. } => Self::Ids { rows },
             Self::Sequence(sequence) => Self::Sequence(Sequence { rows, ..sequence }),
             Self::Scaled | Self::Dense => self,
+        }
+    }
+}
+
+/// What a model holds of it.
+impl fmt::Display for FieldKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id { rows } => write!(f, "id of {rows} rows"),
+            Self::Ids { rows } => write!(f, "ids of {rows} rows"),
+            Self::Dense => f.write_str("dense"),
+            Self::Scaled => f.write_str("scaled"),
+            Self::Sequence(Sequence { rows, pooling, linear, .. }) => {
+                write!(f, "sequence of {rows} rows, {} (first order {})", pooling.name(), linear.name())
+            }
         }
     }
 }
@@ -184,7 +213,7 @@ pub struct Sequence {
 }
 
 /// How the rows of a sequence become one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Pooling {
     /// Σ
@@ -233,7 +262,7 @@ impl From<embedded_nfm::Pooling> for Pooling {
 }
 
 /// What the weight of a sequence's entry is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Weights {
     /// As it stands.
@@ -243,66 +272,27 @@ pub enum Weights {
     Softmax,
 }
 
-/// A field as it stands in the file.
-#[derive(Deserialize)]
-#[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
-enum FieldRecord {
-    Id { name: String, rows: Option<u32>, table: Option<String> },
-    Ids { name: String, rows: Option<u32>, table: Option<String> },
-    Dense { name: String, only: Option<Order> },
-    Scaled { name: String },
-    Sequence(SequenceRecord),
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SequenceRecord {
-    name: String,
-    rows: Option<u32>,
-    table: Option<String>,
-    pooling: Pooling,
-    linear_pooling: Option<Pooling>,
-    max_len: Option<u16>,
-    padding: Option<u32>,
-    #[serde(default)]
-    weights: Weights,
-}
-
-impl FieldRecord {
-    /// The field, not laid out; one that uses another's table has no rows yet.
-    fn field(self) -> core::result::Result<Field, String> {
-        let (name, rows, table, kind) = match self {
-            Self::Dense { name, only } => return Ok(Field { only, ..Field::new(name, FieldKind::Dense) }),
-            Self::Scaled { name } => return Ok(Field::new(name, FieldKind::Scaled)),
-            Self::Id { name, rows, table } => (name, rows, table, FieldKind::Id { rows: 0 }),
-            Self::Ids { name, rows, table } => (name, rows, table, FieldKind::Ids { rows: 0 }),
-            Self::Sequence(record) => {
-                let sequence = Sequence {
-                    rows: 0,
-                    pooling: record.pooling,
-                    linear: record.linear_pooling.unwrap_or(record.pooling),
-                    max_len: record.max_len,
-                    padding: record.padding,
-                    weights: record.weights,
-                };
-                (record.name, record.rows, record.table, FieldKind::Sequence(sequence))
-            }
-        };
-        match (rows, &table) {
-            (Some(rows), None) => Ok(Field { table, ..Field::new(name, kind.with_rows(rows)) }),
-            (None, Some(_)) => Ok(Field { table, ..Field::new(name, kind) }),
-            _ => Err(format!("field `{name}`: expected either `rows` or `table`")),
-        }
+/// As it stands in a schema file.
+impl Serialize for Schema {
+    fn serialize<S: Serializer>(&self, serializer: S) -> core::result::Result<S::Ok, S::Error> {
+        SchemaRecord::of(self).serialize(serializer)
     }
 }
 
-fn fields<'de, D: Deserializer<'de>>(deserializer: D) -> core::result::Result<Vec<Field>, D::Error> {
-    let records = Vec::<FieldRecord>::deserialize(deserializer)?;
-    let fields: core::result::Result<Vec<Field>, String> =
-        records.into_iter().map(FieldRecord::field).collect();
-    let mut fields = fields.map_err(D::Error::custom)?;
-    lay_out(&mut fields).map_err(D::Error::custom)?;
-    Ok(fields)
+/// From a schema file's text, whose vocabularies lie in no other file.
+impl<'de> Deserialize<'de> for Schema {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> core::result::Result<Self, D::Error> {
+        let record = SchemaRecord::deserialize(deserializer)?;
+        let schema = record.schema(Path::new(""));
+        schema.map_err(|problem| D::Error::custom(format!("{}: {}", problem.path, problem.text)))
+    }
+}
+
+/// As it stands in a schema file.
+impl Serialize for Field {
+    fn serialize<S: Serializer>(&self, serializer: S) -> core::result::Result<S::Ok, S::Error> {
+        FieldRecord::of(self).serialize(serializer)
+    }
 }
 
 /// Gives each field the place of its rows: the tables one after the other in the order of the fields that own them, and a field
@@ -335,28 +325,64 @@ pub fn lay_out(fields: &mut [Field]) -> core::result::Result<(), String> {
 }
 
 impl Schema {
-    /// Reads a schema file.
+    /// Reads a schema file, or FuxiCTR's `feature_map.json`.
     ///
     /// # Errors
     ///
     /// Names the JSON path of what is no schema.
     pub fn read(path: &Path) -> Result<Self> {
         let file = path.display().to_string();
-        let text = fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+        let text = text_of_file(path)?;
+        // What is no JSON is refused below, with its place.
+        let json = serde_json::from_str(&text).unwrap_or_default();
+        if let Some(schema) = feature_map::schema(&file, &json)? {
+            return Ok(schema);
+        }
         let mut reader = serde_json::Deserializer::from_str(&text);
-        let schema: Self = serde_path_to_error::deserialize(&mut reader)
+        let record: SchemaRecord = serde_path_to_error::deserialize(&mut reader)
             .map_err(|e| Error::refused(&file, e.path().to_string(), e.inner().to_string()))?;
         reader.end().map_err(|e| Error::refused(&file, "", e.to_string()))?;
-        if schema.schema_version != VERSION {
-            let found = schema.schema_version;
+        if record.schema_version != VERSION {
+            let found = record.schema_version;
             return Err(Error::refused(
                 &file,
                 "schema_version",
                 format!("expected {VERSION}, found {found}"),
             ));
         }
-        Ok(schema)
+        let folder = path.parent().unwrap_or(Path::new(""));
+        record.schema(folder).map_err(|problem| Error::refused(&file, problem.path, problem.text))
     }
+}
+
+impl Schema {
+    /// The schema as its file, which [`Self::read`] reads again; a vocabulary's keys stand in it.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let json = serde_json::to_string_pretty(&SchemaRecord::of(self));
+        json.unwrap_or_default() + "\n"
+    }
+
+    /// Whether rows hold raw values: any field has an encoder or a policy.
+    #[must_use]
+    pub fn is_raw(&self) -> bool {
+        self.fields.iter().any(|field| field.encoding.is_raw())
+    }
+}
+
+/// A schema to start from, for a checkpoint that asks for one: a field for each table, which may hold the rows of several.
+#[must_use]
+pub fn starting_point(tensors: &Tensors) -> Option<Schema> {
+    let table = |(name, tensor): (&String, &Tensor)| match tensor.shape.as_slice() {
+        [rows, dim] if *dim > 1 && name.to_lowercase().contains("emb") => {
+            let rows = u32::try_from(*rows).ok()?;
+            Some(Field::new(name.trim_end_matches(".weight"), FieldKind::Id { rows }))
+        }
+        _ => None,
+    };
+    let mut fields: Vec<Field> = tensors.entries.iter().filter_map(table).collect();
+    lay_out(&mut fields).ok().filter(|()| !fields.is_empty())?;
+    Some(Schema { schema_version: VERSION, fields, ..Schema::default() })
 }
 
 /// Rows of all fields together.
@@ -408,7 +434,7 @@ mod tests {
             (r#"{"schema_version":1,"feilds":[]}"#, "unknown field `feilds`"),
             (
                 r#"{"schema_version":1,"fields":[{"name":"a","type":"id"}]}"#,
-                "fields: field `a`: expected either `rows` or `table`",
+                "fields[0]: field `a`: expected either `rows` or `table`, found none",
             ),
             (
                 r#"{"schema_version":1,"fields":[{"name":"a","type":"id","table":"b"},{"name":"b","type":"dense"}]}"#,
@@ -416,11 +442,11 @@ mod tests {
             ),
             (
                 r#"{"schema_version":1,"fields":[{"name":"a","type":"sequence","rows":3}]}"#,
-                "missing field `pooling`",
+                "fields[0].pooling: missing; expected one of sum, mean, sqrtn, max",
             ),
             (
                 r#"{"schema_version":1,"fields":[{"name":"a","type":"dense","rows":3}]}"#,
-                "unknown field `rows`",
+                "fields[0].rows: a field of type `dense` has no such member; it has name, type, only, encoder",
             ),
             (r#"{"schema_version":1,"fields":[{"name":"a","type":"hash"}]}"#, "unknown variant `hash`"),
             (r#"{"schema_version":1,"task":"ranking"}"#, "unknown variant `ranking`"),
