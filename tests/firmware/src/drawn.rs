@@ -5,14 +5,17 @@
 //! host.
 
 use embedded_nfm::{
-    Activation, DenseInputs, Field, FieldKind, Fields, FixedLayer, FixedParts, Info, Link, Model, Q16,
-    QuantTable, Rescale, Sample, Table, Weights, row_header,
+    Activation, DenseInputs, Feature, Field, FieldKind, Fields, FixedLayer, FixedParts, Info, Link, Model,
+    NibbleTable, ParseError, Q16, QuantTable, Rescale, Sample, ScoreError, Table, Weights, nibble_header,
+    row_header,
 };
 use heapless::Vec;
 
 const ROWS: usize = 48;
 const WIDTH: usize = 128;
 const TERMS: usize = 33;
+/// A pair for each 32 rows.
+const HOT_WORDS: usize = 2 * ROWS.div_ceil(32);
 /// How many models [`Drawn::agree`] draws.
 pub const CASES: u32 = 400;
 
@@ -20,10 +23,13 @@ pub const CASES: u32 = 400;
 #[derive(Debug)]
 pub struct Drawn {
     headers: [u16; ROWS],
-    codes: [i8; ROWS * WIDTH],
+    nibble_headers: [u32; ROWS],
+    hot: [u32; HOT_WORDS],
+    nibbles: [u32; ROWS * WIDTH / 8],
+    codes: [i8; ROWS * WIDTH + 3],
     bias: [[i32; WIDTH]; 2],
     weights: [[u8; WIDTH * WIDTH]; 2],
-    head: [i16; WIDTH],
+    head: [i16; WIDTH + 1],
     scratch: [u32; 1024],
 }
 
@@ -73,10 +79,13 @@ impl Drawn {
     pub const fn new() -> Self {
         Self {
             headers: [0; ROWS],
-            codes: [0; ROWS * WIDTH],
+            nibble_headers: [0; ROWS],
+            hot: [0; HOT_WORDS],
+            nibbles: [0; ROWS * WIDTH / 8],
+            codes: [0; ROWS * WIDTH + 3],
             bias: [[0; WIDTH]; 2],
             weights: [[0; WIDTH * WIDTH]; 2],
-            head: [0; WIDTH],
+            head: [0; WIDTH + 1],
             scratch: [0; 1024],
         }
     }
@@ -89,6 +98,37 @@ impl Drawn {
             self.case(&mut random, case, print, &mut scores, &mut differ);
         }
         (scores, differ)
+    }
+
+    /// Draws rows of nibbles, hot ones among them or none, and gives how many are hot; nothing where the case has none.
+    fn nibble_rows(&mut self, random: &mut Random, case: u32, multiplier: usize) -> Option<usize> {
+        if !Feature::Nibbles.is_built() {
+            return None;
+        }
+        let hot_in_four = [None, Some(0), Some(3), Some(1), Some(4)][random.below(5)]?;
+        // 128 · multiplier is the largest embedding, at most 2048.
+        let limit = 128 * multiplier;
+        let mut hot_rows = 0;
+        for (row, header) in self.nibble_headers.iter_mut().enumerate() {
+            let (group, bit) = (row / 32, row % 32);
+            if bit == 0 {
+                (self.hot[2 * group], self.hot[2 * group + 1]) = (0, hot_rows);
+            }
+            let linear = (random.next() >> 20) as i16 - 2048;
+            if random.below(4) < hot_in_four {
+                self.hot[2 * group] |= 1 << bit;
+                hot_rows += 1;
+                *header = nibble_header(linear, 1 + random.below(multiplier) as u16, 0);
+                continue;
+            }
+            // The widest row of all in every other case.
+            let gain = if case.is_multiple_of(2) { 2 * limit / 15 } else { 1 + random.below(200) }.min(256);
+            let above_the_least = random.below(2 * limit - 15 * gain + 1) as u16;
+            let offset = above_the_least.cast_signed() - (limit as u16).cast_signed();
+            *header = nibble_header(linear, gain as u16, offset);
+        }
+        self.nibbles.iter_mut().for_each(|word| *word = random.next());
+        Some(hot_rows as usize)
     }
 
     /// Draws a model, and scores samples of every number of terms or of a few.
@@ -116,6 +156,9 @@ impl Drawn {
             let gain = if case % 4 == 2 { multiplier } else { 1 + random.below(multiplier) };
             *header = row_header((random.next() >> 20) as i16 - 2048, gain as u8);
         }
+        let nibbles = self.nibble_rows(random, case, multiplier);
+        // Codes and head start anywhere: a twin that loads words must see that it cannot.
+        let (first_code, first_weight) = (random.below(4), random.below(2));
         for (layer, bias) in self.bias.iter_mut().enumerate() {
             let width = if layer == 0 { lanes.next_multiple_of(8) } else { outs[0] };
             let used = width * outs[layer];
@@ -125,6 +168,11 @@ impl Drawn {
         }
         // 128 · 2¹⁵ · 511 < 2³¹.
         self.head.iter_mut().for_each(|head| *head = (random.next() >> 22) as i16 - 512 + 1);
+        let padding: [usize; 2] = core::array::from_fn(|_| random.below(2) * random.below(8));
+        if layers > 0 && random.below(2) == 0 {
+            let out = outs[layers - 1];
+            self.head[first_weight..][out - padding[layers - 1]..out].fill(0);
+        }
 
         let shift = |random: &mut Random, max: usize| random.below(max) as u8;
         let (z_shift, shifts) = (shift(random, 26), [shift(random, 24), shift(random, 24)]);
@@ -140,10 +188,22 @@ impl Drawn {
                     name: "id",
                     kind: FieldKind::Id { first: 0, rows: ROWS as u32 },
                 }]),
+                encoders: &[],
             },
             max_value: Q16::ONE,
             max_embedding: 128 * multiplier as u16,
-            table: Table::I8(QuantTable { headers: &self.headers, codes: &self.codes[..ROWS * lanes] }),
+            table: match nibbles {
+                None => Table::I8(QuantTable {
+                    headers: &self.headers,
+                    codes: &self.codes[first_code..][..ROWS * lanes],
+                }),
+                Some(hot_rows) => Table::I4(NibbleTable {
+                    headers: &self.nibble_headers,
+                    hot: if hot_rows == 0 { &[] } else { &self.hot },
+                    codes: &self.codes[first_code..][..hot_rows * lanes],
+                    nibbles: &self.nibbles[..(ROWS - hot_rows) * lanes.div_ceil(8)],
+                }),
+            },
             shift: z_shift,
             max: maxs[0],
             dense_inputs: DenseInputs { words: &[] },
@@ -162,7 +222,7 @@ impl Drawn {
                 shift: shifts[layer],
                 fraction: 0,
                 max: maxs[layer + 1],
-                out: (out - random.below(8)) as u16,
+                out: (out - padding[layer]) as u16,
                 bias: &self.bias[layer][..out],
                 weights: Weights::Scalar(&self.weights[layer][..width * out]),
                 slopes: &[],
@@ -170,9 +230,10 @@ impl Drawn {
             });
             width = out;
         }
-        parts.head = &self.head[..width];
+        parts.head = &self.head[first_weight..][..width];
         let model = match Model::new(parts) {
             Ok(model) => model,
+            Err(ParseError::FeatureMissing { .. }) => return,
             Err(problem) => {
                 print(format_args!("case {case} is refused: {problem}"));
                 *differ += 1;
@@ -186,14 +247,20 @@ impl Drawn {
             }
             let ids = &mut ids[..len];
             ids.iter_mut().for_each(|id| *id = random.below(ROWS) as u32);
-            let want = naive(model.parts(), ids);
+            let mut want = Ok(naive(model.parts(), ids));
+            if len > 0 && random.below(8) == 0 {
+                let (position, id) =
+                    (random.below(len), ROWS as u32 + (random.next() >> random.below(32)) / 2);
+                ids[position] = id;
+                want = Err(ScoreError::UnknownId { position, id, rows: ROWS as u32 });
+            }
             let got = model.score(&Sample::new(ids), &mut self.scratch);
             *scores += 1;
-            if got.map(Q16::to_bits) != Ok(want) {
+            if got.map(Q16::to_bits) != want {
                 *differ += 1;
                 if *differ < 20 {
                     print(format_args!(
-                        "case {case}: {len} terms, {lanes} lanes, {layers} layers: {got:?}, not {want:#x}"
+                        "case {case}: {len} terms, {lanes} lanes, {layers} layers: {got:?}, not {want:?}"
                     ));
                 }
             }
@@ -201,20 +268,49 @@ impl Drawn {
     }
 }
 
+/// The embedding of a row in a lane, by the table's definition.
+fn embedding(table: &Table<'_>, lanes: usize, row: usize, lane: usize) -> i64 {
+    let table = match table {
+        Table::I8(table) => {
+            let gain = i64::from(table.headers[row] & 15) + 1;
+            return gain * i64::from(table.codes[row * lanes + lane]);
+        }
+        Table::I4(table) => table,
+    };
+    let header = table.headers[row].cast_signed();
+    let gain = i64::from((header >> 12) & 255) + 1;
+    let is_hot = |row: usize| !table.hot.is_empty() && table.hot[row / 32 * 2] >> (row % 32) & 1 == 1;
+    let before = (0..row).filter(|&other| is_hot(other) == is_hot(row)).count();
+    if is_hot(row) {
+        return gain * i64::from(table.codes[before * lanes + lane]);
+    }
+    let word = table.nibbles[before * lanes.div_ceil(8) + lane / 8];
+    // Lanes 0 1 4 5 2 3 6 7 from the lowest bits on.
+    let place = [0, 1, 4, 5, 2, 3, 6, 7][lane % 8];
+    gain * i64::from(word >> (4 * place) & 15) + i64::from(header << 20 >> 20)
+}
+
+/// The first-order code of a row.
+fn linear_code(table: &Table<'_>, row: usize) -> i64 {
+    match table {
+        Table::I8(table) => i64::from(table.headers[row].cast_signed() >> 4),
+        Table::I4(table) => i64::from(table.headers[row].cast_signed() >> 20),
+    }
+}
+
 /// The score by its definition.
 fn naive(parts: &FixedParts<'_>, ids: &[u32]) -> i32 {
     let lanes = usize::from(parts.info.dim);
-    let Table::I8(table) = parts.table else { return 0 };
-    let e = |id: u32, lane: usize| {
-        let gain = i64::from(table.headers[id as usize] & 15) + 1;
-        gain * i64::from(table.codes[id as usize * lanes + lane])
-    };
     let mut x = [0_i64; WIDTH];
     for (lane, x) in x[..lanes].iter_mut().enumerate() {
+        let mut e = [0; TERMS];
+        for (e, &id) in e.iter_mut().zip(ids) {
+            *e = embedding(&parts.table, lanes, id as usize, lane);
+        }
         let mut pairs = 0;
-        for (i, &a) in ids.iter().enumerate() {
-            for &b in &ids[..i] {
-                pairs += e(a, lane) * e(b, lane);
+        for (i, a) in e.iter().enumerate() {
+            for b in &e[..i] {
+                pairs += a * b;
             }
         }
         *x = shifted(pairs, parts.shift, parts.max);
@@ -240,7 +336,7 @@ fn naive(parts: &FixedParts<'_>, ids: &[u32]) -> i32 {
         i64::from(saturate((sum * i64::from(scale.multiplier) + half) >> scale.shift))
     };
     let deep = parts.head.iter().zip(&x).map(|(&p, x)| i64::from(p) * x).sum();
-    let linear = ids.iter().map(|&id| i64::from(table.headers[id as usize].cast_signed() >> 4)).sum();
+    let linear = ids.iter().map(|&id| linear_code(&parts.table, id as usize)).sum();
     saturate(
         i64::from(parts.bias.to_bits())
             + rescale(parts.linear_scale, linear)

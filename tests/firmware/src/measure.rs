@@ -75,6 +75,8 @@ fn stack_pointer() -> usize {
 
 /// A call between the plugin's markers, so that the compiler can move nothing between them.
 ///
+/// They are aligned, since QEMU misses a marker at the end of a page.
+///
 /// # Safety
 ///
 /// `function` must have the C ABI and parameters that are addresses of what `arguments` point to.
@@ -84,12 +86,12 @@ unsafe fn call(function: *const (), [a, b, c, d]: [usize; 4]) {
     unsafe {
         #[cfg(target_arch = "arm")]
         asm!(
-            "mov r9, r9", "blx {}", "mov r10, r10",
+            ".p2align 5", "mov r9, r9", "blx {}", "mov r10, r10",
             in(reg) function, in("r0") a, in("r1") b, in("r2") c, in("r3") d, clobber_abi("C"),
         );
         #[cfg(target_arch = "riscv32")]
         asm!(
-            "slti x0, x0, 1", "jalr ra, 0({})", "slti x0, x0, 2",
+            ".p2align 5", "slti x0, x0, 1", "jalr ra, 0({})", "slti x0, x0, 2",
             in(reg) function, in("a0") a, in("a1") b, in("a2") c, in("a3") d, clobber_abi("C"),
         );
     }

@@ -50,6 +50,20 @@ fn debian_cargo(targets: &[&str], subcommand: &str) -> Result<Command> {
     Ok(cargo)
 }
 
+/// Lints the library, or another manifest's package, for those `targets` that rustup has installed: Debian's clippy cannot read
+/// its own compiler's library.
+pub(crate) fn lint_for_installed(targets: &[&str], arguments: &[&str]) -> Result<()> {
+    for target in targets {
+        if !has_rustup_target(target) {
+            println!("skipped: lints for {target}; rustup target add {target}");
+            continue;
+        }
+        let mut cargo = cargo_for(target, "clippy")?;
+        run(cargo.arg("--quiet").args(arguments).args(["--", "--deny", "warnings"]))?;
+    }
+    Ok(())
+}
+
 /// Name and version of the compiler that [`cargo_for_all`] uses.
 pub(crate) fn compiler_for_all(targets: &[&str]) -> Result<String> {
     let rustup = targets.iter().all(|target| has_rustup_target(target));

@@ -51,7 +51,7 @@ struct Drawn {
     codes: [i8; ROWS * WIDTH],
     words: [u32; OUT * WIDTH / 4],
     bias: [i32; OUT],
-    head: [i16; WIDTH],
+    head: [i16; WIDTH + 1],
     ids: [u32; ROWS],
     scratch: [u32; 256],
 }
@@ -62,7 +62,7 @@ static mut DRAWN: Drawn = Drawn {
     codes: [0; ROWS * WIDTH],
     words: [0; OUT * WIDTH / 4],
     bias: [0; OUT],
-    head: [0; WIDTH],
+    head: [0; WIDTH + 1],
     ids: [0; ROWS],
     scratch: [0; 256],
 };
@@ -131,6 +131,9 @@ fn agree(drawn: &mut Drawn, random: &mut Random) -> Result<Option<usize>, ()> {
         _ => Activation::Relu,
     };
     let width = if layers == 0 { inputs } else { out };
+    // It starts anywhere: a twin that loads words must see that it cannot.
+    let first = random.below(2) as usize;
+    let head = &drawn.head[first..][..width];
     let layer = FixedLayer {
         activation,
         shift: random.below(16) as u8,
@@ -151,6 +154,7 @@ fn agree(drawn: &mut Drawn, random: &mut Random) -> Result<Option<usize>, ()> {
             dim: lanes as u16,
             max_active: active.max(1) as u16,
             fields: Fields::Listed(&fields),
+            encoders: &[],
         },
         max_value: Q16::ONE,
         max_embedding: 128 * u16::from(max_multiplier),
@@ -159,7 +163,7 @@ fn agree(drawn: &mut Drawn, random: &mut Random) -> Result<Option<usize>, ()> {
         max,
         dense_inputs: DenseInputs { words: &[] },
         layers: core::iter::repeat_n(layer, layers).collect(),
-        head: &drawn.head[..width],
+        head,
         head_scale: identity,
         linear_scale: identity,
         bias: Q16::from_bits(0),
@@ -203,7 +207,7 @@ fn agree(drawn: &mut Drawn, random: &mut Random) -> Result<Option<usize>, ()> {
             };
         }
     }
-    let want: i64 = h[..width].iter().zip(&drawn.head).map(|(h, head)| h * i64::from(*head)).sum();
+    let want: i64 = h[..width].iter().zip(head).map(|(h, head)| h * i64::from(*head)).sum();
     if i64::from(got.to_bits()) == want {
         return Ok(Some(layers));
     }

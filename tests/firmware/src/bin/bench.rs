@@ -55,9 +55,9 @@ fn run() -> Result<(), &'static str> {
 }
 
 fn bench<M: Path>(blob: &'static [u8], mut words: &[[u8; 4]]) -> Result<(), &'static str> {
-    let mut model: Result<M, _> = Err(ParseError::Misaligned { remainder: 0 });
+    let mut model: Option<M> = None;
     let stack = measure(parse::<M> as *const (), [(&raw const blob).addr(), (&raw mut model).addr(), 0, 0]);
-    let model = model.map_err(|_| "the model is refused")?;
+    let model = model.ok_or("the model is refused")?;
     let needed = model.scratch_len();
     // SAFETY: main runs once, nothing else names this static, and every bit pattern is a scratch.
     let (_, scratch, _) = unsafe { (*&raw mut SCRATCH_WORDS.0).align_to_mut::<M::Scratch>() };
@@ -85,7 +85,7 @@ fn bench<M: Path>(blob: &'static [u8], mut words: &[[u8; 4]]) -> Result<(), &'st
 trait Path: Sized + 'static {
     type Number: Copy + 'static;
     type Scratch: 'static;
-    fn parse(blob: &'static [u8]) -> Result<Self, ParseError>;
+    fn parse_into(blob: &'static [u8], place: &mut Option<Self>) -> Result<(), ParseError>;
     fn score(
         &self,
         sample: &Sample<'_, Self::Number>,
@@ -99,8 +99,8 @@ trait Path: Sized + 'static {
 impl Path for Model<'static> {
     type Number = Q16;
     type Scratch = u32;
-    fn parse(blob: &'static [u8]) -> Result<Self, ParseError> {
-        Model::parse(blob)
+    fn parse_into(blob: &'static [u8], place: &mut Option<Self>) -> Result<(), ParseError> {
+        Model::parse_into(blob, place)
     }
     fn score(&self, sample: &Sample<'_, Q16>, scratch: &mut [u32]) -> Result<Q16, ScoreError> {
         self.score(sample, scratch)
@@ -120,8 +120,9 @@ impl Path for Model<'static> {
 impl Path for F32Model<'static> {
     type Number = f32;
     type Scratch = f32;
-    fn parse(blob: &'static [u8]) -> Result<Self, ParseError> {
-        F32Model::parse(blob)
+    fn parse_into(blob: &'static [u8], place: &mut Option<Self>) -> Result<(), ParseError> {
+        *place = Some(F32Model::parse(blob)?);
+        Ok(())
     }
     fn score(&self, sample: &Sample<'_, f32>, scratch: &mut [f32]) -> Result<f32, ScoreError> {
         self.score(sample, scratch)
@@ -137,8 +138,8 @@ impl Path for F32Model<'static> {
     }
 }
 
-extern "C" fn parse<M: Path>(blob: &&'static [u8], model: &mut Result<M, ParseError>) {
-    *model = M::parse(blob);
+extern "C" fn parse<M: Path>(blob: &&'static [u8], model: &mut Option<M>) {
+    let _ = M::parse_into(blob, model);
 }
 
 extern "C" fn score<M: Path>(

@@ -16,7 +16,10 @@ fn panic(_: &PanicInfo<'_>) -> ! {
 extern "C" fn main() -> ! {
     black_box(models::F32);
     let mut scratch = [0_u32; scratch_len(models::FIXED)];
-    if let Ok(model) = Model::parse(black_box(models::FIXED)) {
+    let mut place = None;
+    if Model::parse_into(black_box(models::FIXED), &mut place).is_ok()
+        && let Some(model) = &place
+    {
         let ids = black_box([0, 3]);
         if let Ok(score) = model.score(&Sample::new(&ids), &mut scratch) {
             black_box(score.to_bits());

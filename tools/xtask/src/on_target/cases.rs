@@ -10,6 +10,7 @@ use nfm::{
     calibrate::{Calibration, Ranges},
     convert::{calibrate, convert},
     dialect::{Hints, import},
+    encoding::{self, raw::RawFields},
     float_model::FloatModel,
     fold::fold,
     model_file::Blob,
@@ -22,7 +23,7 @@ use nfm::{
 use crate::process::{Result, root};
 
 /// Rows that are scored of each model.
-const ROWS: usize = 200;
+pub(crate) const ROWS: usize = 200;
 /// Rows that synthetic models are calibrated with.
 const CALIBRATION_ROWS: usize = 1000;
 /// Seeds of the synthetic models and of their rows.
@@ -62,6 +63,11 @@ impl Case {
     pub(crate) fn is_measured(&self, layout: Layout) -> bool {
         ["int8", "int4", "mixed", "f32"].contains(&self.precision)
             && self.layout.is_none_or(|own| own == layout)
+    }
+
+    /// Whether it needs no feature of the library: 8-bit rows, no dense inputs, no values, rectifiers.
+    pub(crate) fn is_lean(&self) -> bool {
+        self.precision == "int8" && ["A", "B", "C"].contains(&self.model)
     }
 
     /// `model-precision[-layout]`, for messages and files.
@@ -158,7 +164,9 @@ fn count(len: usize) -> i32 {
 /// All cases: the measured models with every width of embeddings, packed for either kind of core, and what else the library
 /// can do.
 pub(crate) fn cases() -> Result<Vec<Case>> {
-    let (demo, ranges, rows) = demo()?;
+    let (mut demo, ranges, rows) = demo()?;
+    // Encoders are measured by cases of their own.
+    demo.fields.iter_mut().for_each(|field| field.encoding = encoding::spec::Encoding::default());
     let mut cases = measured("demo", &demo, &ranges, &rows)?;
     let i8_activations = Options { activations: Activations::I8, ..Options::default() };
     let lane_row = Options { scales: Scales::LaneRow, ..Options::default() };
@@ -212,15 +220,16 @@ fn converted(
 }
 
 /// The demo's model, its ranges, and the first of its held-out rows.
-fn demo() -> Result<(FloatModel, Ranges, Vec<Row>)> {
+pub(crate) fn demo() -> Result<(FloatModel, Ranges, Vec<Row>)> {
     let file = |name: &str| root().join("tools/nfm/demo").join(name);
     let text = |e: nfm::error::Error| e.to_string();
     let hints = Hints { schema: Some(Schema::read(&file("schema.json")).map_err(text)?), ..Hints::default() };
     let tensors = nfm::container::read(&file("flights.pt")).map_err(text)?;
     let mut model = import(tensors, &hints).map_err(text)?;
-    let rows = Rows::open(&file("calibrate.csv.gz"), &model.fields).map_err(text)?;
+    let raw = RawFields::new(&model.fields, encoding::section::Path::F32)?;
+    let rows = Rows::open_raw(&file("calibrate.csv.gz"), &raw).map_err(text)?;
     let ranges = calibrate(&mut model, rows, "calibrate.csv.gz", true).map_err(text)?;
-    let heldout = Rows::open(&file("heldout.csv.gz"), &model.fields).map_err(text)?;
+    let heldout = Rows::open_raw(&file("heldout.csv.gz"), &raw).map_err(text)?;
     let heldout = heldout.take(ROWS).collect::<core::result::Result<_, _>>().map_err(text)?;
     Ok((model, ranges, heldout))
 }

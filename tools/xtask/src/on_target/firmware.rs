@@ -68,6 +68,46 @@ pub(crate) const CORES: [Core; 5] = [
 /// Optimization levels, as `opt-level` has them.
 pub(crate) const LEVELS: [&str; 2] = ["3", "s"];
 
+/// How the library is built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Build {
+    /// With every feature.
+    Whole,
+    /// With none: what any model needs.
+    Lean,
+    /// With every feature, and without kernels in assembly.
+    Portable,
+}
+
+impl Build {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Whole => "whole",
+            Self::Lean => "lean",
+            Self::Portable => "portable",
+        }
+    }
+
+    /// The firmware's programs that are built so.
+    fn programs(self, has_fpu: bool) -> Vec<&'static str> {
+        match self {
+            Self::Whole if has_fpu => [&PROGRAM_NAMES[..], &F32_PROGRAM_NAMES].concat(),
+            Self::Whole => PROGRAM_NAMES.to_vec(),
+            Self::Lean => vec!["bench", "agree", "agree-dsp", "size-empty", "size-fixed", "size-fixed-score"],
+            Self::Portable => vec!["bench", "agree", "agree-dsp"],
+        }
+    }
+
+    /// Which of the programs that compare drawn models with their definition find enough that they can score.
+    pub(crate) fn agreeing(self, layout: Layout) -> &'static [&'static str] {
+        match (self, layout) {
+            (Self::Lean, Layout::Scalar) => &["agree"],
+            (Self::Lean, Layout::Dsp) => &["agree-dsp"],
+            (Self::Whole | Self::Portable, _) => &["agree", "agree-dsp"],
+        }
+    }
+}
+
 /// Debian packages that emulate and count.
 const PACKAGES: [&str; 4] = ["qemu-system-arm", "qemu-system-misc", "gcc", "libc6-dev"];
 const PROGRAMS: [&str; 4] =
@@ -81,23 +121,21 @@ const PROGRAM_NAMES: [&str; 8] =
     ["bench", "encode", "agree", "agree-dsp", "size-empty", "size-encode", "size-fixed", "size-fixed-score"];
 const F32_PROGRAM_NAMES: [&str; 2] = ["size-f32", "size-f32-score"];
 
-/// Builds all programs for all cores, and copies them into `folder`, where [`image`] finds them.
-pub(crate) fn build(cores: &[&Core], level: &str, folder: &Path) -> Result<()> {
+/// Builds the programs for all cores, and copies them into `folder`, where [`image`] finds them.
+pub(crate) fn build(cores: &[&Core], build: Build, level: &str, folder: &Path) -> Result<()> {
     for has_fpu in [false, true] {
         let cores: Vec<&Core> = cores.iter().copied().filter(|core| core.has_fpu == has_fpu).collect();
-        let f32_programs = if has_fpu { &F32_PROGRAM_NAMES[..] } else { &[] };
-        let programs = [&PROGRAM_NAMES[..], f32_programs].concat();
+        let programs = build.programs(has_fpu);
         let bins: Vec<&str> = programs.iter().flat_map(|name| ["--bin", name]).collect();
         if cores.is_empty() {
             continue;
         }
-        build_programs(&cores, level, &bins)?;
+        build_programs(&cores, build, level, &bins)?;
         for core in cores {
-            let to = folder.join(core.target).join(level);
-            fs::create_dir_all(&to).map_err(|e| format!("{}: {e}", to.display()))?;
             for name in &programs {
-                let from = built(core, name);
-                fs::copy(&from, to.join(name)).map_err(|e| format!("{}: {e}", from.display()))?;
+                let (from, to) = (built(core, build, name), image(folder, core, build, level, name));
+                let copy = to.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::copy(&from, &to));
+                copy.map_err(|e| format!("{}: {e}", from.display()))?;
             }
         }
     }
@@ -106,11 +144,12 @@ pub(crate) fn build(cores: &[&Core], level: &str, folder: &Path) -> Result<()> {
 
 /// Builds `size-fixed` with a defect, a feature of the firmware, and gives its path.
 pub(crate) fn build_broken(core: &Core, defect: &str) -> Result<PathBuf> {
-    build_programs(&[core], LEVELS[0], &["--bin", "size-fixed", "--features", defect])?;
-    Ok(built(core, "size-fixed"))
+    build_programs(&[core], Build::Whole, LEVELS[0], &["--bin", "size-fixed", "--features", defect])?;
+    Ok(built(core, Build::Whole, "size-fixed"))
 }
 
-fn build_programs(cores: &[&Core], level: &str, arguments: &[&str]) -> Result<()> {
+/// Builds programs for cores, which [`built`] finds.
+pub(crate) fn build_programs(cores: &[&Core], build: Build, level: &str, arguments: &[&str]) -> Result<()> {
     let targets: Vec<&str> = cores.iter().map(|core| core.target).collect();
     let level = level.parse::<u8>().map_or_else(|_| format!("{level:?}"), |number| number.to_string());
     let mut cargo = cargo_for_all(&targets, "build")?;
@@ -125,16 +164,28 @@ fn build_programs(cores: &[&Core], level: &str, arguments: &[&str]) -> Result<()
         ])
         .arg(format!("profile.release.opt-level={level}"))
         .args(arguments);
+    match build {
+        Build::Whole => {}
+        Build::Lean => drop(cargo.arg("--no-default-features")),
+        // In a folder of their own, so that the others need not be built again.
+        Build::Portable => {
+            cargo.env("NFM_KERNELS", "portable").env("CARGO_TARGET_DIR", target_folder(build));
+        }
+    }
     output(&mut cargo).map(drop)
 }
 
-fn built(core: &Core, name: &str) -> PathBuf {
-    root().join("target/embedded").join(core.target).join("release").join(name)
+fn target_folder(build: Build) -> PathBuf {
+    root().join("target").join(if build == Build::Portable { "embedded-portable" } else { "embedded" })
+}
+
+pub(crate) fn built(core: &Core, build: Build, name: &str) -> PathBuf {
+    target_folder(build).join(core.target).join("release").join(name)
 }
 
 /// Where [`build`] put a program.
-pub(crate) fn image(folder: &Path, core: &Core, level: &str, name: &str) -> PathBuf {
-    folder.join(core.target).join(level).join(name)
+pub(crate) fn image(folder: &Path, core: &Core, build: Build, level: &str, name: &str) -> PathBuf {
+    folder.join(core.target).join(build.name()).join(level).join(name)
 }
 
 /// What one run printed and counted.

@@ -6,6 +6,7 @@ mod cases;
 mod encode;
 mod firmware;
 mod image;
+mod raw;
 
 use std::{
     collections::BTreeMap,
@@ -15,12 +16,13 @@ use std::{
 };
 
 use clap::Args;
+use nfm::quantize::Layout;
 use serde::Serialize;
 
 use self::{
     budget::{Budgets, Cost, Costs},
     cases::Case,
-    firmware::{CORES, Core, Emulator, LEVELS},
+    firmware::{Build, CORES, Core, Emulator, LEVELS},
     image::{Image, Size},
 };
 use crate::{
@@ -43,7 +45,26 @@ pub(crate) struct OnTarget {
     /// Writes the table into the README
     #[arg(long, conflicts_with = "core")]
     readme: bool,
+    /// Measures the portable kernels instead, and holds them to a multiple of what those in assembly may cost
+    #[arg(long, conflicts_with_all = ["write_budgets", "readme"])]
+    portable: bool,
 }
+
+/// The most instructions of a score with 8-bit rows, by core and model: what the library promises, at any level.
+const PROMISES: [(&str, [(&str, u64); 3]); 5] = [
+    ("Cortex-M0", [("A", 20_000), ("B", 5_800), ("C", 48_000)]),
+    ("Cortex-M3", [("A", 13_000), ("B", 3_800), ("C", 31_000)]),
+    ("Cortex-M4F", [("A", 7_000), ("B", 2_200), ("C", 16_000)]),
+    ("Cortex-M33", [("A", 7_000), ("B", 2_200), ("C", 16_000)]),
+    ("RV32IMAC", [("A", 18_000), ("B", 5_000), ("C", 44_000)]),
+];
+
+/// How many times as much the portable kernels may take; with the DSP extension, of whose two products an instruction the compiler
+/// makes no use, the second.
+const PORTABLE_FACTORS: (f64, f64) = (2.3, 4.3);
+
+/// The most bytes of flash of parse and score, and of score alone, of a lean build for Armv6-M or Armv7-M at `opt-level = "s"`.
+const LEAN_FLASH: (u64, u64) = (8192, 3072);
 
 /// A line of the report.
 #[derive(Debug, Serialize)]
@@ -86,6 +107,11 @@ pub(crate) fn check() -> Result<()> {
     OnTarget::default().run()
 }
 
+/// The same of the portable kernels.
+pub(crate) fn check_portable() -> Result<()> {
+    OnTarget { portable: true, ..OnTarget::default() }.run()
+}
+
 impl OnTarget {
     pub(crate) fn run(&self) -> Result<()> {
         let start = Instant::now();
@@ -95,15 +121,23 @@ impl OnTarget {
 
         let emulator = step("emulator", || Emulator::new(&folder))?;
         let cases = step("models, and the host's scores", || self.cases())?;
+        if self.portable {
+            return portable(&cores, &cases, &emulator, &folder);
+        }
         let encoders = step("vocabularies, and the host's ids", encode::cases)?;
         for level in LEVELS {
-            step(&format!("firmware, opt-level {level}"), || firmware::build(&cores, level, &folder))?;
+            for build in [Build::Whole, Build::Lean] {
+                let name = format!("firmware, {build:?}, opt-level {level}");
+                step(&name, || firmware::build(&cores, build, level, &folder))?;
+            }
         }
         step("the checks see a panic and a float", || checks_refuse(&CORES[0]))?;
 
         let mut failures = Failures::default();
         let mut lines = step("runs", || measure(&cores, &cases, &emulator, &folder, &mut failures))?;
         lines.extend(step("lookups", || encode(&cores, &encoders, &emulator, &folder, &mut failures))?);
+        lines.extend(step("raw flights", || raw::measure(&cores, &emulator, &folder, &mut failures))?);
+        keep_promises(&lines, &mut failures);
         print_table(&lines);
         let json = serde_json::to_string_pretty(&lines).map_err(|e| e.to_string())?;
         write(&root().join("target/on-target.json"), &json)?;
@@ -115,6 +149,7 @@ impl OnTarget {
         if self.readme {
             readme::update("on-target", &summary(&lines))?;
             readme::update("encode", &encode_summary(&lines))?;
+            readme::update("raw", &raw::summary(&lines))?;
         }
         Ok(())
     }
@@ -200,25 +235,132 @@ fn measure(
     let mut lines = Vec::new();
     for core in cores {
         for level in LEVELS {
-            for program in ["agree", "agree-dsp"] {
-                let result = Emulator::agree(core, &firmware::image(folder, core, level, program));
-                failures.add(&format!("{} {program} O{level}", core.name), result.err());
-            }
-            let sizes = sizes(core, level, folder, failures)?;
-            for case in cases.iter().filter(|case| core.has_fpu || !case.is_f32()) {
-                let context = format!("{} {} O{level}", core.name, case.name());
-                let bench = firmware::image(folder, core, level, "bench");
-                let run = emulator.run(core, &bench, &case.write(folder)?);
-                let run = run.map_err(|e| format!("{context}: {e}"))?;
-                failures.add(&context, case.agree(&run.scores).err());
-                if case.is_measured(core.layout) {
-                    let names = (case.model, case.precision);
-                    lines.push(line(core, names, level, &run, sizes[usize::from(case.is_f32())]));
-                }
-            }
+            let scored = |case: &&Case| core.has_fpu || !case.is_f32();
+            let scored: Vec<&Case> = cases.iter().filter(scored).collect();
+            let runner = Runner { core, level, emulator, folder };
+            lines.extend(runner.run(Build::Whole, &scored, failures)?);
+            let lean: Vec<&Case> =
+                scored.into_iter().filter(|case| case.is_lean() && case.is_measured(core.layout)).collect();
+            lines.extend(runner.run(Build::Lean, &lean, failures)?);
         }
     }
     Ok(lines)
+}
+
+/// One core at one optimization level.
+struct Runner<'a> {
+    core: &'static Core,
+    level: &'static str,
+    emulator: &'a Emulator,
+    folder: &'a Path,
+}
+
+impl Runner<'_> {
+    /// Checks the images of a build and runs cases; gives a line for each that is measured.
+    fn run(&self, build: Build, cases: &[&Case], failures: &mut Failures) -> Result<Vec<Line>> {
+        let Self { core, level, emulator, folder } = *self;
+        for program in build.agreeing(core.layout) {
+            let result = Emulator::agree(core, &firmware::image(folder, core, build, level, program));
+            failures.add(&format!("{} {program} {build:?} O{level}", core.name), result.err());
+        }
+        let sizes = self.sizes(build, failures)?;
+        let bench = firmware::image(folder, core, build, level, "bench");
+        let mut lines = Vec::new();
+        for case in cases {
+            let context = format!("{} {} {build:?} O{level}", core.name, case.name());
+            let run = emulator.run(core, &bench, &case.write(folder)?);
+            let run = run.map_err(|e| format!("{context}: {e}"))?;
+            failures.add(&context, case.agree(&run.scores).err());
+            if case.is_measured(core.layout) {
+                let names = (case.model, if build == Build::Lean { LEAN } else { case.precision });
+                lines.push(line(core, names, level, &run, sizes[usize::from(case.is_f32())]));
+            }
+        }
+        Ok(lines)
+    }
+
+    /// What the fixed and the f32 path weigh; what an image must not hold goes to `failures`.
+    fn sizes(&self, build: Build, failures: &mut Failures) -> Result<[Sizes; 2]> {
+        let Self { core, level, folder, .. } = *self;
+        let image = |name: &str| Image::read(&firmware::image(folder, core, build, level, name));
+        let context = format!("{} {build:?} O{level}", core.name);
+        let empty = image("size-empty")?.size;
+        let fixed = image("size-fixed")?;
+        failures.add(&context, fixed.check_panics().err());
+        failures.add(&context, if core.has_fpu { None } else { fixed.check_floats().err() });
+        let fixed = (fixed.size.beyond(empty), image("size-fixed-score")?.size.beyond(empty));
+        if !core.has_fpu || build != Build::Whole {
+            return Ok([fixed, Sizes::default()]);
+        }
+        let f32 = image("size-f32")?;
+        failures.add(&format!("{context} f32"), f32.check_panics().err());
+        Ok([fixed, (f32.size.beyond(empty), image("size-f32-score")?.size.beyond(empty))])
+    }
+}
+
+/// What the report calls 8-bit rows in a build with what any model needs alone.
+const LEAN: &str = "lean";
+
+/// Runs the portable kernels at the first level, and prints and judges what a score with 8-bit rows takes.
+fn portable(cores: &[&'static Core], cases: &[Case], emulator: &Emulator, folder: &Path) -> Result<()> {
+    let (build, level) = (Build::Portable, LEVELS[0]);
+    step("firmware with portable kernels", || firmware::build(cores, build, level, folder))?;
+    let mut failures = Failures::default();
+    for core in cores {
+        for program in build.agreeing(core.layout) {
+            let result = Emulator::agree(core, &firmware::image(folder, core, build, level, program));
+            failures.add(&format!("{} {program} {build:?}", core.name), result.err());
+        }
+        let bench = firmware::image(folder, core, build, level, "bench");
+        let most = if core.layout == Layout::Dsp { PORTABLE_FACTORS.1 } else { PORTABLE_FACTORS.0 };
+        for case in cases.iter().filter(|case| !case.is_f32()) {
+            let context = format!("{} {} {build:?}", core.name, case.name());
+            let run =
+                emulator.run(core, &bench, &case.write(folder)?).map_err(|e| format!("{context}: {e}"))?;
+            failures.add(&context, case.agree(&run.scores).err());
+            let Some(promise) = promise(core.name, case.model).filter(|_| case.is_lean()) else { continue };
+            if case.is_measured(core.layout) {
+                let times = as_f64(run.mean()) / as_f64(promise);
+                println!(
+                    "{:11}{:5}{:>9} instr/score, {times:.2} × {promise}",
+                    core.name,
+                    case.model,
+                    run.mean()
+                );
+                let failure = format!("takes {times:.2} times {promise}, more than {most}");
+                failures.add(&context, (times > most).then_some(failure));
+            }
+        }
+    }
+    failures.finish()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts of instructions, far below 2⁵²")]
+fn as_f64(count: u64) -> f64 {
+    count as f64
+}
+
+/// What a score with 8-bit rows may take.
+fn promise(core: &str, model: &str) -> Option<u64> {
+    let (_, models) = PROMISES.iter().find(|(name, _)| *name == core)?;
+    models.iter().find(|(name, _)| *name == model).map(|(_, most)| *most)
+}
+
+/// What is promised beyond the budgets: instructions with 8-bit rows in either build, and the flash of the lean one.
+fn keep_promises(lines: &[Line], failures: &mut Failures) {
+    for Line { core, model, precision, opt_level, cost, .. } in lines {
+        let place = format!("{core} {model} {precision} O{opt_level}");
+        let most = promise(core, model).filter(|_| ["int8", LEAN].contains(precision));
+        let score = cost.instructions_score;
+        let above = most.filter(|most| score > *most);
+        failures
+            .add(&place, above.map(|most| format!("a score takes {score} instructions, more than {most}")));
+        let (flash, flash_score) = (cost.flash_bytes, cost.flash_bytes_score);
+        let heavy = flash > LEAN_FLASH.0 || flash_score > LEAN_FLASH.1;
+        if *precision == LEAN && *opt_level == "s" && core.starts_with("Cortex-M") && heavy {
+            failures.add(&place, [format!("flash is {flash} and {flash_score}, more than {LEAN_FLASH:?}")]);
+        }
+    }
 }
 
 /// Runs all encoders; `instructions_score` is a lookup's or a hash's, and flash that of all encoders and the sample builder.
@@ -232,7 +374,7 @@ fn encode(
     let mut lines = Vec::new();
     for core in cores {
         for level in LEVELS {
-            let image = |name: &str| Image::read(&firmware::image(folder, core, level, name));
+            let image = |name: &str| Image::read(&firmware::image(folder, core, Build::Whole, level, name));
             let all = image("size-encode")?;
             let context = format!("{} encode O{level}", core.name);
             failures.add(&context, all.check_panics().err());
@@ -240,7 +382,7 @@ fn encode(
             let size = all.size.beyond(image("size-empty")?.size);
             for case in cases {
                 let context = format!("{} {} O{level}", core.name, case.name());
-                let program = firmware::image(folder, core, level, "encode");
+                let program = firmware::image(folder, core, Build::Whole, level, "encode");
                 let run = emulator.run(core, &program, &case.write(folder)?);
                 let run = run.map_err(|e| format!("{context}: {e}"))?;
                 let most = run.instructions.iter().copied().max().unwrap_or(0);
@@ -255,23 +397,6 @@ fn encode(
 
 /// Bytes of parse and score together, and of score alone.
 type Sizes = (Size, Size);
-
-/// What the fixed and the f32 path weigh; what an image must not hold goes to `failures`.
-fn sizes(core: &Core, level: &str, folder: &Path, failures: &mut Failures) -> Result<[Sizes; 2]> {
-    let image = |name: &str| Image::read(&firmware::image(folder, core, level, name));
-    let context = format!("{} O{level}", core.name);
-    let empty = image("size-empty")?.size;
-    let fixed = image("size-fixed")?;
-    failures.add(&context, fixed.check_panics().err());
-    failures.add(&context, if core.has_fpu { None } else { fixed.check_floats().err() });
-    let fixed = (fixed.size.beyond(empty), image("size-fixed-score")?.size.beyond(empty));
-    if !core.has_fpu {
-        return Ok([fixed, Sizes::default()]);
-    }
-    let f32 = image("size-f32")?;
-    failures.add(&format!("{context} f32"), f32.check_panics().err());
-    Ok([fixed, (f32.size.beyond(empty), image("size-f32-score")?.size.beyond(empty))])
-}
 
 fn line(
     core: &'static Core,
@@ -316,8 +441,8 @@ fn summary(lines: &[Line]) -> String {
                 (line.core, line.precision, line.opt_level, line.model)
                     == (*core, *precision, *opt_level, model)
             };
-            let score = lines.iter().find(same).map_or(0, |line| line.cost.instructions_score);
-            text.push_str(&format!("{score:>9}"));
+            let score = lines.iter().find(same).map(|line| line.cost.instructions_score.to_string());
+            text.push_str(&format!("{:>9}", score.as_deref().unwrap_or("-")));
         }
         let ram = cost.stack_bytes + cost.scratch_bytes;
         text.push_str(&format!("{ram:>9}{:>9}{:>9}\n", cost.flash_bytes, cost.flash_bytes_score));
