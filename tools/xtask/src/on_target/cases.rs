@@ -245,14 +245,19 @@ fn wide(precision: &'static str, file: &str) -> Result<Case> {
 }
 
 fn case(model: &'static str, precision: &'static str, blob: Blob, rows: &[Row]) -> Result<Case> {
-    #[expect(clippy::cast_possible_truncation, reason = "numbers of the demo, far inside both ranges")]
-    let number: fn(f64) -> i32 = if precision == "f32" {
+    let number = number_bits(precision == "f32");
+    let rows = rows.iter().map(|row| Bits::of_row(row, number)).collect();
+    of_bits(model, precision, blob, rows)
+}
+
+/// A number as the bits of an arithmetic path.
+#[expect(clippy::cast_possible_truncation, reason = "numbers of the demo, far inside both ranges")]
+pub(super) fn number_bits(is_f32: bool) -> fn(f64) -> i32 {
+    if is_f32 {
         |value| (value as f32).to_bits().cast_signed()
     } else {
         |value| (value * 65536.0).round() as i32
-    };
-    let rows = rows.iter().map(|row| Bits::of_row(row, number)).collect();
-    of_bits(model, precision, blob, rows)
+    }
 }
 
 /// Scores the rows.

@@ -18,7 +18,7 @@ use nfm::{
 
 use super::{
     Failures, Line, Size,
-    cases::{F32_BOUND, ROWS, demo},
+    cases::{F32_BOUND, ROWS, demo, number_bits},
     firmware::{Build, Core, Emulator, LEVELS, build_programs, built},
     image::Image,
     line,
@@ -107,7 +107,7 @@ impl Flights {
     /// What each of [`WHATS`] must give of each flight.
     fn expected(&self, blob: &Blob) -> Result<[Vec<i32>; 2]> {
         let mut scorer = Scorer::parse(blob).map_err(|e| e.to_string())?;
-        let bits: fn(f64) -> i32 = if matches!(scorer, Scorer::F32(..)) { f32_bits } else { q16_bits };
+        let bits = number_bits(matches!(scorer, Scorer::F32(..)));
         let digests = self.encoded.iter().map(|row| digest(row, bits)).collect();
         let scores: Result<_> =
             self.encoded.iter().map(|row| scorer.score(row).map(|scored| bits(scored.raw))).collect();
@@ -125,16 +125,6 @@ impl Flights {
         }
         Ok(())
     }
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "numbers of the demo, far inside the range")]
-fn q16_bits(number: f64) -> i32 {
-    (number * 65536.0).round() as i32
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "rounding to the nearest f32 is what is asked for")]
-fn f32_bits(number: f64) -> i32 {
-    (number as f32).to_bits().cast_signed()
 }
 
 /// A hash of the ids and of the dense inputs' bits, as the firmware has it.
