@@ -53,6 +53,29 @@ core::arch::global_asm!(
     "fault: j fault",
 );
 
+/// The program that `$run` is: it ends with what that refuses, or with the place of a panic.
+#[macro_export]
+macro_rules! program {
+    ($run:path) => {
+        #[panic_handler]
+        fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+            semihosting::eprintln!("{info}");
+            semihosting::process::exit(1)
+        }
+
+        #[unsafe(no_mangle)]
+        extern "C" fn main() -> ! {
+            match $run() {
+                Ok(()) => semihosting::process::exit(0),
+                Err(problem) => {
+                    semihosting::eprintln!("{problem}");
+                    semihosting::process::exit(1)
+                }
+            }
+        }
+    };
+}
+
 pub mod drawn;
 pub mod measure;
 

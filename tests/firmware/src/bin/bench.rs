@@ -5,13 +5,11 @@
 #![no_std]
 #![no_main]
 
-use core::panic::PanicInfo;
-
 #[cfg(target_abi = "eabihf")]
 use embedded_nfm::F32Model;
 use embedded_nfm::{Arithmetic, Model, ParseError, Q16, Sample, ScoreError};
 use firmware::measure::{Buffer, calibrate, measure, read};
-use semihosting::{eprintln, println, process::exit};
+use semihosting::println;
 
 /// The most entries, and the most dense inputs, of a row.
 const MAX_ENTRIES: usize = 64;
@@ -22,22 +20,7 @@ static mut BLOB: Buffer<{ 3 << 20 }> = Buffer([0; 3 << 20]);
 static mut ROWS: Buffer<{ 64 << 10 }> = Buffer([0; 64 << 10]);
 static mut SCRATCH_WORDS: Buffer<SCRATCH> = Buffer([0; SCRATCH]);
 
-#[panic_handler]
-fn panic(info: &PanicInfo<'_>) -> ! {
-    eprintln!("{info}");
-    exit(1)
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn main() -> ! {
-    match run() {
-        Ok(()) => exit(0),
-        Err(problem) => {
-            eprintln!("{problem}");
-            exit(1)
-        }
-    }
-}
+firmware::program!(run);
 
 fn run() -> Result<(), &'static str> {
     // SAFETY: main runs once, and nothing else names these statics.

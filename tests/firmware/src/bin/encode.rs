@@ -5,8 +5,6 @@
 #![no_std]
 #![no_main]
 
-use core::panic::PanicInfo;
-
 use embedded_nfm::{
     Q16,
     encode::{
@@ -15,28 +13,13 @@ use embedded_nfm::{
     },
 };
 use firmware::measure::{Buffer, calibrate, empty, measure, read};
-use semihosting::{eprintln, println, process::exit};
+use semihosting::println;
 
 static mut SECTION: Buffer<{ 256 << 10 }> = Buffer([0; 256 << 10]);
 static mut KEYS: Buffer<{ 64 << 10 }> = Buffer([0; 64 << 10]);
 static mut WHAT: Buffer<64> = Buffer([0; 64]);
 
-#[panic_handler]
-fn panic(info: &PanicInfo<'_>) -> ! {
-    eprintln!("{info}");
-    exit(1)
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn main() -> ! {
-    match run() {
-        Ok(()) => exit(0),
-        Err(problem) => {
-            eprintln!("{problem}");
-            exit(1)
-        }
-    }
-}
+firmware::program!(run);
 
 /// The model's one field.
 struct Fields;

@@ -5,12 +5,10 @@
 #![no_std]
 #![no_main]
 
-use core::panic::PanicInfo;
-
 use embedded_nfm::{Q16, Sample};
 use firmware::measure::{Buffer, calibrate, measure, read};
 use flights::{Builder, Memory, Model, Number, SCRATCH_LEN, field};
-use semihosting::{eprintln, println, process::exit};
+use semihosting::println;
 
 mod flights {
     include!(env!("NFM_MODULE"));
@@ -23,22 +21,7 @@ const NUMBERS: usize = 8;
 static mut FLIGHTS: Buffer<{ 64 << 10 }> = Buffer([0; 64 << 10]);
 static mut WHAT: Buffer<64> = Buffer([0; 64]);
 
-#[panic_handler]
-fn panic(info: &PanicInfo<'_>) -> ! {
-    eprintln!("{info}");
-    exit(1)
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn main() -> ! {
-    match run() {
-        Ok(()) => exit(0),
-        Err(problem) => {
-            eprintln!("{problem}");
-            exit(1)
-        }
-    }
-}
+firmware::program!(run);
 
 /// Numbers of an arithmetic path, and the elements of its scratch.
 trait Path {
