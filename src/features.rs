@@ -30,10 +30,13 @@ pub(crate) const NIBBLES: bool = cfg!(feature = "nibbles");
 pub(crate) const VALUES: bool = cfg!(feature = "values");
 
 /// Whether this core's own packing of layers is that for the DSP extension.
-pub(crate) const DSP_IS_NATIVE: bool = cfg!(nfm_kernels = "armv7em");
+pub(crate) const DSP_IS_NATIVE: bool = cfg!(any(nfm_kernels = "armv7em", nfm_kernels = "halves"));
+
+/// Whether no kernel is in assembly.
+pub(crate) const PORTABLE: bool = cfg!(any(nfm_kernels = "halves", nfm_kernels = "none"));
 
 /// Whether layers can need the portable kernels: those in assembly have a twin for every other one.
-pub(crate) const PORTABLE_LAYERS: bool = cfg!(nfm_kernels = "none") || ACTIVATIONS || ANY_LAYOUT;
+pub(crate) const PORTABLE_LAYERS: bool = PORTABLE || ACTIVATIONS || ANY_LAYOUT;
 
 impl Feature {
     /// Whether it is part of this build.

@@ -2,7 +2,7 @@
 
 use super::{LANES_TOGETHER, rolled};
 use crate::{
-    Q16,
+    Q16, features,
     model::{header_linear, header_multiplier},
 };
 
@@ -46,7 +46,7 @@ pub(crate) fn terms(headers: &[u16], ids: &[u32], lanes: u32, terms: &mut [Term]
 #[inline(always)]
 pub(crate) fn bi_interaction(codes: &[i8], terms: &[Term], shift: u8, max: u16, z: &mut [i16]) {
     // Beside twins, this sees samples without entries alone: it is the loop that values need anyway.
-    if cfg!(nfm_kernels = "none") {
+    if features::PORTABLE {
         by_blocks(codes, terms, shift, max, z);
     } else {
         by_lanes(codes, terms, 0, shift, max, z);

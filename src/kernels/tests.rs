@@ -8,6 +8,7 @@
 use std::{format, string::String, vec, vec::Vec};
 
 use super::{
+    arch::halves,
     bi_interaction::{Term, bi_interaction, bi_interaction_of_values, by_lanes, clamp},
     dense::{dense, dot},
     float::{self, Libm},
@@ -15,7 +16,8 @@ use super::{
 };
 use crate::{
     Rescale,
-    model::{Activation, F32Layer, F32Weights, FixedLayer, Weights, dsp_weights},
+    kernels::nibbles::TERM_WORDS,
+    model::{Activation, F32Layer, F32Weights, FixedLayer, QuantTable, Weights, dsp_weights, row_header},
 };
 
 /// Marsaglia's xorshift64*.
@@ -167,6 +169,73 @@ fn bi_interaction_saturates_at_both_clamps_and_rounds_ties_up() {
     assert_eq!(pool(7, 71, 0, 500), 497);
     // 6 / 4 → 2; -6 / 4 → -1; 3 / 2 → 2; -3 / 2 → -1
     assert_eq!([pool(2, 3, 2, 9), pool(2, -3, 2, 9), pool(1, 3, 1, 9), pool(1, -3, 1, 9)], [2, -1, 2, -1]);
+}
+
+/// Rows of (codes, multiplier, first-order code), as a whole table that is pooled with two lanes a word; `None` where that cannot be.
+fn pool_halves(
+    rows: &[(Vec<i8>, u8, i16)],
+    largest: u16,
+    lanes: usize,
+    shift: u8,
+    max: u16,
+) -> Option<(i32, Vec<i16>)> {
+    let codes: Vec<i8> = rows.iter().flat_map(|(codes, ..)| codes.iter().copied()).collect();
+    let headers: Vec<u16> =
+        rows.iter().map(|(_, multiplier, linear)| row_header(*linear, *multiplier)).collect();
+    let table = QuantTable { headers: &headers, codes: &codes };
+    let plan = halves::Plan { table, lanes, largest, shift, max };
+    let ids: Vec<u32> = (0..rows.len() as u32).rev().collect();
+    let mut z = vec![0x5555; lanes + 1];
+    let sum = plan.pool(&ids, &mut vec![0; TERM_WORDS * ids.len()], &mut z)?;
+    assert_eq!(z.pop(), Some(0x5555));
+    Some((sum, z))
+}
+
+fn assert_halves(rows: &[(Vec<i8>, u8, i16)], largest: u16, lanes: usize, shift: u8, max: u16) {
+    let (sum, z) = pool_halves(rows, largest, lanes, shift, max).unwrap();
+    assert_eq!(sum, rows.iter().map(|(_, _, linear)| i32::from(*linear)).sum::<i32>());
+    let pairs: Vec<_> = rows.iter().map(|(codes, gain, _)| (codes.clone(), i32::from(*gain) << 16)).collect();
+    let z: Vec<i128> = z.into_iter().map(i128::from).collect();
+    assert_eq!(z, naive_bi_interaction(&pairs, lanes, shift, max), "{} rows, {lanes} lanes", rows.len());
+}
+
+#[test]
+fn the_pooling_of_two_lanes_a_word_is_the_sum_over_pairs() {
+    let mut rng = Rng::from_env();
+    for lanes in [4, 12, 64] {
+        for multiplier in [1_u8, 2, 7, 16] {
+            let largest = 128 * u16::from(multiplier);
+            // 2 · N · 2048 < 2¹⁶
+            for count in [1, 2, 10, 15] {
+                for _ in 0..20 {
+                    let row = |rng: &mut Rng| {
+                        let codes = (0..lanes).map(|_| rng.int(-128, 127) as i8).collect();
+                        (codes, rng.int(1, multiplier.into()) as u8, rng.int(-2048, 2047) as i16)
+                    };
+                    let rows: Vec<_> = (0..count).map(|_| row(&mut rng)).collect();
+                    let (shift, max) = (rng.int(0, 26) as u8, rng.int(1, 32767) as u16);
+                    assert_halves(&rows, largest, lanes, shift, max);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_pooling_of_two_lanes_a_word_holds_up_to_its_bound() {
+    for code in [127_i8, -128] {
+        let rows = |count, multiplier| vec![(vec![code; 4], multiplier, -1); count];
+        // Σ (e + b) of codes of 127 is (127 + 128) · 16 · 15 = 61,200; with one row more b alone could make 65,536.
+        assert_halves(&rows(15, 16), 2048, 4, 11, 32767);
+        assert_eq!(pool_halves(&rows(16, 16), 2048, 4, 11, 32767), None);
+        // The same with a multiplier of one: 2 · 255 · 128 = 65,280.
+        assert_halves(&rows(255, 1), 128, 4, 16, 32767);
+        assert_eq!(pool_halves(&rows(256, 1), 128, 4, 16, 32767), None);
+        // The largest bias, which no row of eight bits needs.
+        assert_halves(&rows(2, 16), 16383, 4, 8, 32767);
+        assert_eq!(pool_halves(&rows(3, 16), 16383, 4, 8, 32767), None);
+    }
+    assert_eq!(pool_halves(&[], 2048, 4, 11, 32767), None);
 }
 
 #[test]
@@ -333,6 +402,7 @@ fn dot_is_the_sum_of_the_products() {
             let (w, x) = (rng.i16s(len, 600), rng.i16s(len, 32767));
             let sum: i64 = w.iter().zip(&x).map(|(&w, &x)| i64::from(w) * i64::from(x)).sum();
             assert_eq!(i64::from(dot(&w, &x)), sum);
+            assert_eq!(halves::dot(&w, &x).map(i64::from), (len % 4 == 0).then_some(sum));
         }
     }
     // Both ends of a head's weight.
@@ -364,6 +434,12 @@ fn a_dsp_word_is_four_multipliers_each_with_the_byte_below_it() {
 enum Layout {
     Scalar,
     Dsp { fold: u16 },
+}
+
+impl Layout {
+    fn has_one_fold(self, inputs: usize) -> bool {
+        matches!(self, Self::Dsp { fold } if inputs / 4 <= fold.into())
+    }
 }
 
 /// A layer with its memory.
@@ -437,6 +513,11 @@ impl Layer {
         };
         let mut y = vec![0x5555; len];
         dense(&layer, x, &mut y);
+        let mut twin = y.clone();
+        let ran = halves::dense_relu(&layer, x, &mut twin).is_some();
+        assert_eq!(ran, self.activation == Activation::Relu && self.layout.has_one_fold(x.len()));
+        // What pads the outputs is not its business.
+        assert_eq!(twin[..self.bias.len()], y[..self.bias.len()]);
         y
     }
 

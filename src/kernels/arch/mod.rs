@@ -16,11 +16,15 @@ mod own;
 #[path = "riscv32.rs"]
 mod own;
 
+#[cfg(test)]
+#[expect(dead_code, reason = "the kernels alone are tested")]
+pub(super) mod halves;
 #[cfg(not(nfm_kernels = "armv7em"))]
 mod no_dsp;
 #[cfg_attr(nfm_kernels = "none", path = "none.rs")]
+#[cfg_attr(nfm_kernels = "halves", path = "halves.rs")]
 mod plan;
-#[cfg(not(any(nfm_kernels = "armv7em", nfm_kernels = "none")))]
+#[cfg(not(any(nfm_kernels = "armv7em", nfm_kernels = "halves", nfm_kernels = "none")))]
 mod scalar;
 #[cfg(any(nfm_kernels = "armv6m", nfm_kernels = "armv7m"))]
 mod thumb;

@@ -170,6 +170,8 @@ pub(crate) fn build_programs(cores: &[&Core], build: Build, level: &str, argumen
         // In a folder of their own, so that the others need not be built again.
         Build::Portable => {
             cargo.env("NFM_KERNELS", "portable").env("CARGO_TARGET_DIR", target_folder(build));
+            // The compiler takes the target for a core without the DSP extension, unless it hears of the core.
+            cargo.env("CARGO_TARGET_THUMBV8M_MAIN_NONE_EABIHF_RUSTFLAGS", "-Ctarget-cpu=cortex-m33");
         }
     }
     output(&mut cargo).map(drop)

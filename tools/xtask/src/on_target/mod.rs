@@ -16,7 +16,6 @@ use std::{
 };
 
 use clap::Args;
-use nfm::quantize::Layout;
 use serde::Serialize;
 
 use self::{
@@ -59,9 +58,8 @@ const PROMISES: [(&str, [(&str, u64); 3]); 5] = [
     ("RV32IMAC", [("A", 18_000), ("B", 5_000), ("C", 44_000)]),
 ];
 
-/// How many times as much the portable kernels may take; with the DSP extension, of whose two products an instruction the compiler
-/// makes no use, the second.
-const PORTABLE_FACTORS: (f64, f64) = (2.3, 4.3);
+/// How many times as much the portable kernels may take.
+const PORTABLE_FACTOR: f64 = 2.3;
 
 /// The most bytes of flash of parse and score, and of score alone, of a lean build for Armv6-M or Armv7-M at `opt-level = "s"`.
 const LEAN_FLASH: (u64, u64) = (8192, 3072);
@@ -312,7 +310,6 @@ fn portable(cores: &[&'static Core], cases: &[Case], emulator: &Emulator, folder
             failures.add(&format!("{} {program} {build:?}", core.name), result.err());
         }
         let bench = firmware::image(folder, core, build, level, "bench");
-        let most = if core.layout == Layout::Dsp { PORTABLE_FACTORS.1 } else { PORTABLE_FACTORS.0 };
         for case in cases.iter().filter(|case| !case.is_f32()) {
             let context = format!("{} {} {build:?}", core.name, case.name());
             let run =
@@ -327,8 +324,8 @@ fn portable(cores: &[&'static Core], cases: &[Case], emulator: &Emulator, folder
                     case.model,
                     run.mean()
                 );
-                let failure = format!("takes {times:.2} times {promise}, more than {most}");
-                failures.add(&context, (times > most).then_some(failure));
+                let failure = format!("takes {times:.2} times {promise}, more than {PORTABLE_FACTOR}");
+                failures.add(&context, (times > PORTABLE_FACTOR).then_some(failure));
             }
         }
     }
