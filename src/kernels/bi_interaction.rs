@@ -62,13 +62,14 @@ pub(crate) fn bi_interaction_of_values(codes: &[i8], terms: &[Term], shift: u8, 
 /// Some lanes together, as many as there are registers for.
 #[inline(never)]
 fn by_blocks(codes: &[i8], terms: &[Term], shift: u8, max: u16, z: &mut [i16]) {
-    let (blocks, rest) = z.as_chunks_mut::<LANES_TOGETHER>();
+    let (blocks, rest) =
+        if LANES_TOGETHER == 4 { (&mut [][..], z) } else { z.as_chunks_mut::<LANES_TOGETHER>() };
     let first = blocks.len() * LANES_TOGETHER;
     for (b, out) in blocks.iter_mut().enumerate() {
         block(codes.get(b * LANES_TOGETHER..).unwrap_or_default(), terms, shift, max, out);
     }
     for (b, out) in rest.as_chunks_mut::<4>().0.iter_mut().enumerate() {
-        block(codes.get(first + b * 4..).unwrap_or_default(), terms, shift, max, out);
+        four(codes.get(first + b * 4..).unwrap_or_default(), terms, shift, max, out);
     }
 }
 
@@ -109,6 +110,36 @@ fn block<const B: usize>(codes: &[i8], terms: &[Term], shift: u8, max: u16, out:
     for (out, pairs) in out.iter_mut().zip(pairs) {
         *out = clamp(pairs >> shift, max);
     }
+}
+
+/// As [`block`], of four lanes, without loops over them that `opt-level = "s"` would keep.
+#[inline(always)]
+fn four(codes: &[i8], terms: &[Term], shift: u8, max: u16, out: &mut [i16; 4]) {
+    let (mut sum_0, mut sum_1, mut sum_2, mut sum_3) = (0, 0, 0, 0);
+    let half = (1_i32 << shift) >> 1;
+    let (mut pairs_0, mut pairs_1, mut pairs_2, mut pairs_3) = (half, half, half, half);
+    for &[start, gain] in terms {
+        let row = codes.get(start as usize..).and_then(<[i8]>::first_chunk::<4>);
+        // Each is there. This way out takes fewer registers than to go on would.
+        let Some(row) = row else { break };
+        let gain = gain.cast_signed();
+        add(&mut sum_0, &mut pairs_0, row[0], gain);
+        add(&mut sum_1, &mut pairs_1, row[1], gain);
+        add(&mut sum_2, &mut pairs_2, row[2], gain);
+        add(&mut sum_3, &mut pairs_3, row[3], gain);
+    }
+    out[0] = clamp(pairs_0 >> shift, max);
+    out[1] = clamp(pairs_1 >> shift, max);
+    out[2] = clamp(pairs_2 >> shift, max);
+    out[3] = clamp(pairs_3 >> shift, max);
+}
+
+/// Adds an element to the accumulators of its lane.
+#[inline(always)]
+fn add(sum: &mut i32, pairs: &mut i32, code: i8, gain: i32) {
+    let e = i32::from(code) * gain;
+    *pairs += e * *sum;
+    *sum += e;
 }
 
 /// `value` clamped to ±`max`; `max` is at most 32767.

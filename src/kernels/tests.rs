@@ -402,7 +402,11 @@ fn dot_is_the_sum_of_the_products() {
             let (w, x) = (rng.i16s(len, 600), rng.i16s(len, 32767));
             let sum: i64 = w.iter().zip(&x).map(|(&w, &x)| i64::from(w) * i64::from(x)).sum();
             assert_eq!(i64::from(dot(&w, &x)), sum);
-            assert_eq!(halves::dot(&w, &x).map(i64::from), (len % 4 == 0).then_some(sum));
+            let (w, x) = (in_words(&w), in_words(&x));
+            assert_eq!(
+                halves::dot(&halfwords(&w)[..len], &halfwords(&x)[..len]).map(i64::from),
+                (len % 4 == 0).then_some(sum)
+            );
         }
     }
     // Both ends of a head's weight.
@@ -427,6 +431,19 @@ fn a_dsp_word_is_four_multipliers_each_with_the_byte_below_it() {
         let want = [256 * c0 + u2, 256 * c1 + u3, 256 * c2, 256 * c3 + u0];
         assert_eq!(dsp_weights(word(codes)), want, "{codes:?}");
     }
+}
+
+/// Activations where they can be read by words, as in scratch, with one more where they are odd.
+fn in_words(halfwords: &[i16]) -> Vec<u32> {
+    let word = |pair: &[i16]| {
+        u32::from(pair[0].cast_unsigned())
+            | u32::from(pair.get(1).map_or(0, |half| half.cast_unsigned())) << 16
+    };
+    halfwords.chunks(2).map(word).collect()
+}
+
+fn halfwords(words: &[u32]) -> &[i16] {
+    bytemuck::cast_slice(words)
 }
 
 /// How a test packs its codes.
@@ -514,7 +531,7 @@ impl Layer {
         let mut y = vec![0x5555; len];
         dense(&layer, x, &mut y);
         let mut twin = y.clone();
-        let ran = halves::dense_relu(&layer, x, &mut twin).is_some();
+        let ran = halves::dense_relu(&layer, halfwords(&in_words(x)), &mut twin).is_some();
         assert_eq!(ran, self.activation == Activation::Relu && self.layout.has_one_fold(x.len()));
         // What pads the outputs is not its business.
         assert_eq!(twin[..self.bias.len()], y[..self.bias.len()]);
@@ -624,6 +641,22 @@ fn homogeneous_layers_are_exactly_their_definition() {
             }
         }
     }
+}
+
+#[test]
+fn a_layer_without_inputs_is_not_for_halves() {
+    let layer = FixedLayer {
+        activation: Activation::Relu,
+        shift: 0,
+        fraction: 0,
+        max: 9,
+        out: 8,
+        bias: &[1; 8],
+        weights: Weights::Dsp { words: &[], fold: 1 },
+        slopes: &[],
+        multipliers: &[],
+    };
+    assert_eq!(halves::dense_relu(&layer, &halfwords(&[0])[..0], &mut [0; 8]), None);
 }
 
 #[test]

@@ -76,6 +76,7 @@ impl<'a> Plan<'a> {
         Some(linear)
     }
 
+    /// Layer and head in one took more instructions.
     #[expect(clippy::unused_self, reason = "as beside other twins")]
     pub(crate) const fn has_last(&self) -> bool {
         false
@@ -114,6 +115,15 @@ struct PoolingEnd {
     max: u16,
 }
 
+impl PoolingEnd {
+    /// z from Σ t and Σ t².
+    #[inline(always)]
+    fn lane(&self, sum: u32, squares: u32) -> i16 {
+        let pairs = ((sum * sum - squares) >> 1).wrapping_sub(self.slope * sum).wrapping_add(self.start);
+        clamp(pairs.cast_signed() >> self.shift, self.max)
+    }
+}
+
 /// Pools four lanes; `codes` begins with their codes in the first row. Not inlined: nothing else takes its registers.
 #[inline(never)]
 fn four_lanes(codes: &[[i8; 4]], terms: &[Term], end: &PoolingEnd, z: &mut [i16; 4]) {
@@ -133,48 +143,45 @@ fn four_lanes(codes: &[[i8; 4]], terms: &[Term], end: &PoolingEnd, z: &mut [i16;
         squares_2 += (t_2 * t_2).cast_unsigned();
         squares_3 += (t_3 * t_3).cast_unsigned();
     }
-    let sums = [sum_02 & 0xffff, sum_13 & 0xffff, sum_02 >> 16, sum_13 >> 16];
-    for ((z, sum), squares) in z.iter_mut().zip(sums).zip([squares_0, squares_1, squares_2, squares_3]) {
-        let pairs = ((sum * sum - squares) >> 1).wrapping_sub(end.slope * sum).wrapping_add(end.start);
-        *z = clamp(pairs.cast_signed() >> end.shift, end.max);
-    }
+    z[0] = end.lane(sum_02 & 0xffff, squares_0);
+    z[1] = end.lane(sum_13 & 0xffff, squares_1);
+    z[2] = end.lane(sum_02 >> 16, squares_2);
+    z[3] = end.lane(sum_13 >> 16, squares_3);
 }
 
-/// `dense` with the rectifier; `None` where sums are shifted down on the way.
-#[inline(always)]
+/// `dense` with the rectifier, four outputs after four; `None` where sums are shifted down on the way.
+#[inline(never)]
 pub(in crate::kernels) fn dense_relu(layer: &FixedLayer<'_>, x: &[i16], y: &mut [i16]) -> Option<()> {
     let Weights::Dsp { words, fold } = layer.weights else { return None };
-    let fits = layer.activation == Activation::Relu && x.len() <= 4 * usize::from(fold);
-    fits.then(|| one_fold(layer, words.as_chunks().0, x.as_chunks().0, y.as_chunks_mut().0))
-}
-
-/// Four outputs after four: all of a layer whose sums are shifted down once.
-#[inline(never)]
-fn one_fold(layer: &FixedLayer<'_>, mut words: &[[u32; 4]], x: &[[i16; 4]], y: &mut [[i16; 4]]) {
+    let x: &[[u32; 2]] = bytemuck::try_cast_slice(x).ok()?;
+    if layer.activation != Activation::Relu || x.is_empty() || x.len() > fold.into() {
+        return None;
+    }
     // Were this a number that the compiler knows, it would shift twice where one product gives both halves.
     let unit = black_box(256);
-    for (y, bias) in y.iter_mut().zip(layer.bias.as_chunks::<4>().0) {
-        let Some((rows, rest)) = words.split_at_checked(x.len()) else { break };
-        let mut sums = [0; 4];
+    let rows = words.as_chunks::<4>().0.chunks_exact(x.len());
+    let outputs = y.as_chunks_mut::<4>().0.iter_mut();
+    for ((y, bias), rows) in outputs.zip(layer.bias.as_chunks::<4>().0).zip(rows) {
+        let [mut sum_0, mut sum_1, mut sum_2, mut sum_3] = [0; 4];
         for (words, x) in rows.iter().zip(x) {
-            let [sum_0, sum_1, sum_2, sum_3] = &mut sums;
-            add_products(sum_0, words[0], unit, x);
-            add_products(sum_1, words[1], unit, x);
-            add_products(sum_2, words[2], unit, x);
-            add_products(sum_3, words[3], unit, x);
+            add_products(&mut sum_0, words[0], unit, x);
+            add_products(&mut sum_1, words[1], unit, x);
+            add_products(&mut sum_2, words[2], unit, x);
+            add_products(&mut sum_3, words[3], unit, x);
         }
-        for ((y, sum), bias) in y.iter_mut().zip(sums).zip(bias) {
-            *y = clamp(((bias + (sum >> 8)) >> layer.shift).max(0), layer.max);
-        }
-        words = rest;
+        y[0] = rectified(layer, bias[0], sum_0);
+        y[1] = rectified(layer, bias[1], sum_1);
+        y[2] = rectified(layer, bias[2], sum_2);
+        y[3] = rectified(layer, bias[3], sum_3);
     }
+    Some(())
 }
 
 /// Adds `Σ weights · x` of the weights in a word.
 #[inline(always)]
-fn add_products(sum: &mut i32, word: u32, unit: u32, x: &[i16; 4]) {
+fn add_products(sum: &mut i32, word: u32, unit: u32, &[x_01, x_23]: &[u32; 2]) {
     let ([w0, w1], [w2, w3]) = (halves(word), halves(word.wrapping_mul(unit)));
-    let [x0, x1, x2, x3] = x.map(i32::from);
+    let ([x0, x1], [x2, x3]) = (halves(x_01), halves(x_23));
     *sum += w0 * x0;
     *sum += w1 * x1;
     *sum += w2 * x2;
@@ -182,12 +189,26 @@ fn add_products(sum: &mut i32, word: u32, unit: u32, x: &[i16; 4]) {
     black_box(());
 }
 
+/// An output from its bias and its sum.
+#[inline(always)]
+fn rectified(layer: &FixedLayer<'_>, bias: i32, sum: i32) -> i16 {
+    clamp(((bias + (sum >> 8)) >> layer.shift).max(0), layer.max)
+}
+
 /// `dense::dot`.
 #[inline(always)]
 pub(in crate::kernels) fn dot(weights: &[i16], x: &[i16]) -> Option<i32> {
-    let (weights, []) = weights.as_chunks::<4>() else { return None };
-    let products = weights.iter().zip(x.as_chunks::<4>().0).flat_map(|(weights, x)| weights.iter().zip(x));
-    Some(products.map(|(&weight, &x)| i32::from(weight) * i32::from(x)).sum())
+    let (weights, []) = bytemuck::try_cast_slice::<_, u32>(weights).ok()?.as_chunks::<2>() else {
+        return None;
+    };
+    let x = bytemuck::try_cast_slice::<_, u32>(x).ok()?.as_chunks().0;
+    let mut sum = 0;
+    for (weights, &[x_01, x_23]) in weights.iter().zip(x) {
+        let ([w0, w1], [w2, w3]) = (halves(weights[0]), halves(weights[1]));
+        let ([x0, x1], [x2, x3]) = (halves(x_01), halves(x_23));
+        sum += w0 * x0 + w1 * x1 + w2 * x2 + w3 * x3;
+    }
+    Some(sum)
 }
 
 /// The halves of a word, from the lower on.

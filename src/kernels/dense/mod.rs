@@ -54,7 +54,8 @@ fn portable(layer: &FixedLayer<'_>, x: &[i16], y: &mut [i16]) {
         Weights::Scalar(_) => scalar::offset(x).wrapping_neg(),
         Weights::Dsp { .. } => 0,
     };
-    for block in 0..y.len() / BLOCK {
+    let blocks = layer.bias.as_chunks().0.iter().zip(y.as_chunks_mut().0);
+    for (block, (bias, y)) in blocks.enumerate() {
         let mut sums = [start; BLOCK];
         match layer.weights {
             Weights::Scalar(codes) => scalar::block(nth(codes, x.len() * BLOCK, block), x, &mut sums),
@@ -62,24 +63,32 @@ fn portable(layer: &FixedLayer<'_>, x: &[i16], y: &mut [i16]) {
                 dsp::block(nth(words, x.len() * 2, block), x, fold, &mut sums);
             }
         }
-        finish(layer, block * BLOCK, &sums, y);
+        finish(layer, block * BLOCK, bias, &sums, y);
     }
 }
 
 /// Adds the bias to the sums, applies the activation and requantizes, from output `first` on.
 #[inline(never)]
-fn finish(layer: &FixedLayer<'_>, first: usize, sums: &[i32; BLOCK], y: &mut [i16]) {
+fn finish(
+    layer: &FixedLayer<'_>,
+    first: usize,
+    bias: &[i32; BLOCK],
+    sums: &[i32; BLOCK],
+    y: &mut [i16; BLOCK],
+) {
     let FixedLayer { shift, max, .. } = *layer;
-    let bias = layer.bias.get(first..).unwrap_or_default();
-    let outputs = y.get_mut(first..).unwrap_or_default().iter_mut().zip(bias);
-    for ((y, bias), (sum, o)) in outputs.zip(of_unknown_length(sums).iter().zip(first..)) {
-        rolled();
-        let acc = bias.wrapping_add(*sum);
-        *y = match layer.activation {
-            Activation::Relu => clamp((acc >> shift).max(0), max),
-            _ if features::ACTIVATIONS => activate(layer, o, acc),
-            _ => 0,
-        };
+    let outputs = y.iter_mut().zip(bias).zip(of_unknown_length(sums));
+    // `activate` can rectify too, where what counts is flash.
+    if layer.activation == Activation::Relu && (features::PORTABLE || !features::ACTIVATIONS) {
+        for ((y, bias), sum) in outputs {
+            rolled();
+            *y = clamp((bias.wrapping_add(*sum) >> shift).max(0), max);
+        }
+    } else if features::ACTIVATIONS {
+        for (((y, bias), sum), o) in outputs.zip(first..) {
+            rolled();
+            *y = activate(layer, o, bias.wrapping_add(*sum));
+        }
     }
 }
 

@@ -19,12 +19,23 @@ pub(super) fn offset(x: &[i16]) -> i32 {
 /// `codes` is `[in, 8]`, `x` is `[in]`.
 #[inline(never)]
 pub(super) fn block(codes: &[u8], x: &[i16], out: &mut [i32; BLOCK]) {
-    let mut sums = *out;
+    // Without a loop over them, which `opt-level = "s"` would keep.
+    let [mut sum_0, mut sum_1, mut sum_2, mut sum_3, mut sum_4, mut sum_5, mut sum_6, mut sum_7] = *out;
     for (codes, &x) in codes.as_chunks::<BLOCK>().0.iter().zip(x) {
         rolled();
-        for (sum, &code) in sums.iter_mut().zip(codes) {
-            *sum = sum.wrapping_add(i32::from(code) * i32::from(x));
-        }
+        add_product(&mut sum_0, codes[0], x);
+        add_product(&mut sum_1, codes[1], x);
+        add_product(&mut sum_2, codes[2], x);
+        add_product(&mut sum_3, codes[3], x);
+        add_product(&mut sum_4, codes[4], x);
+        add_product(&mut sum_5, codes[5], x);
+        add_product(&mut sum_6, codes[6], x);
+        add_product(&mut sum_7, codes[7], x);
     }
-    *out = sums;
+    *out = [sum_0, sum_1, sum_2, sum_3, sum_4, sum_5, sum_6, sum_7];
+}
+
+#[inline(always)]
+fn add_product(sum: &mut i32, code: u8, x: i16) {
+    *sum = sum.wrapping_add(i32::from(code) * i32::from(x));
 }

@@ -277,6 +277,24 @@ impl Runner<'_> {
         Ok(lines)
     }
 
+    /// Runs a case on the portable kernels, and prints and judges what a score takes where one is promised.
+    fn run_portable(&self, case: &Case, failures: &mut Failures) -> Result<()> {
+        let Self { core, level, emulator, folder } = *self;
+        let bench = firmware::image(folder, core, Build::Portable, level, "bench");
+        let context = format!("{} {} {:?} O{level}", core.name, case.name(), Build::Portable);
+        let run = emulator.run(core, &bench, &case.write(folder)?).map_err(|e| format!("{context}: {e}"))?;
+        failures.add(&context, case.agree(&run.scores).err());
+        let measured = case.is_lean() && case.is_measured(core.layout);
+        if let Some(promise) = promise(core.name, case.model).filter(|_| measured) {
+            let (score, model) = (run.mean(), case.model);
+            let times = as_f64(score) / as_f64(promise);
+            println!("{:11}{model:3}{level:3}{score:>9} instr/score, {times:.2} × {promise}", core.name);
+            let failure = format!("takes {times:.2} times {promise}, more than {PORTABLE_FACTOR}");
+            failures.add(&context, (times > PORTABLE_FACTOR).then_some(failure));
+        }
+        Ok(())
+    }
+
     /// What the fixed and the f32 path weigh; what an image must not hold goes to `failures`.
     fn sizes(&self, build: Build, failures: &mut Failures) -> Result<[Sizes; 2]> {
         let Self { core, level, folder, .. } = *self;
@@ -299,33 +317,22 @@ impl Runner<'_> {
 /// What the report calls 8-bit rows in a build with what any model needs alone.
 const LEAN: &str = "lean";
 
-/// Runs the portable kernels at the first level, and prints and judges what a score with 8-bit rows takes.
+/// Runs the portable kernels, and prints and judges what a score with 8-bit rows takes.
 fn portable(cores: &[&'static Core], cases: &[Case], emulator: &Emulator, folder: &Path) -> Result<()> {
-    let (build, level) = (Build::Portable, LEVELS[0]);
-    step("firmware with portable kernels", || firmware::build(cores, build, level, folder))?;
+    let build = Build::Portable;
+    step("firmware with portable kernels", || {
+        LEVELS.iter().try_for_each(|level| firmware::build(cores, build, level, folder))
+    })?;
     let mut failures = Failures::default();
     for core in cores {
-        for program in build.agreeing(core.layout) {
-            let result = Emulator::agree(core, &firmware::image(folder, core, build, level, program));
-            failures.add(&format!("{} {program} {build:?}", core.name), result.err());
-        }
-        let bench = firmware::image(folder, core, build, level, "bench");
-        for case in cases.iter().filter(|case| !case.is_f32()) {
-            let context = format!("{} {} {build:?}", core.name, case.name());
-            let run =
-                emulator.run(core, &bench, &case.write(folder)?).map_err(|e| format!("{context}: {e}"))?;
-            failures.add(&context, case.agree(&run.scores).err());
-            let Some(promise) = promise(core.name, case.model).filter(|_| case.is_lean()) else { continue };
-            if case.is_measured(core.layout) {
-                let times = as_f64(run.mean()) / as_f64(promise);
-                println!(
-                    "{:11}{:5}{:>9} instr/score, {times:.2} × {promise}",
-                    core.name,
-                    case.model,
-                    run.mean()
-                );
-                let failure = format!("takes {times:.2} times {promise}, more than {PORTABLE_FACTOR}");
-                failures.add(&context, (times > PORTABLE_FACTOR).then_some(failure));
+        for level in LEVELS {
+            for program in build.agreeing(core.layout) {
+                let result = Emulator::agree(core, &firmware::image(folder, core, build, level, program));
+                failures.add(&format!("{} {program} {build:?} O{level}", core.name), result.err());
+            }
+            let runner = Runner { core, level, emulator, folder };
+            for case in cases.iter().filter(|case| !case.is_f32()) {
+                runner.run_portable(case, &mut failures)?;
             }
         }
     }
