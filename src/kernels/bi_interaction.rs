@@ -1,6 +1,6 @@
 //! The Bi-Interaction pooling of embedding codes.
 
-use super::{LANES_TOGETHER, rolled};
+use super::rolled;
 use crate::{
     Q16, features,
     model::{header_linear, header_multiplier},
@@ -59,17 +59,19 @@ pub(crate) fn bi_interaction_of_values(codes: &[i8], terms: &[Term], shift: u8, 
     by_lanes(codes, terms, Q16::FRACTION_BITS, shift, max, z);
 }
 
+/// Lanes that [`by_blocks`] keeps in registers together on hosts; on microcontrollers it is four.
+const LANES_TOGETHER: usize = 16;
+
 /// Some lanes together, as many as there are registers for.
 #[inline(never)]
 fn by_blocks(codes: &[i8], terms: &[Term], shift: u8, max: u16, z: &mut [i16]) {
-    let (blocks, rest) =
-        if LANES_TOGETHER == 4 { (&mut [][..], z) } else { z.as_chunks_mut::<LANES_TOGETHER>() };
-    let first = blocks.len() * LANES_TOGETHER;
-    for (b, out) in blocks.iter_mut().enumerate() {
-        block(codes.get(b * LANES_TOGETHER..).unwrap_or_default(), terms, shift, max, out);
+    let wide = if cfg!(target_pointer_width = "32") { 0 } else { z.len() / LANES_TOGETHER * LANES_TOGETHER };
+    let Some((blocks, rest)) = z.split_at_mut_checked(wide) else { return };
+    for (b, out) in blocks.as_chunks_mut().0.iter_mut().enumerate() {
+        block::<LANES_TOGETHER>(codes.get(b * LANES_TOGETHER..).unwrap_or_default(), terms, shift, max, out);
     }
     for (b, out) in rest.as_chunks_mut::<4>().0.iter_mut().enumerate() {
-        four(codes.get(first + b * 4..).unwrap_or_default(), terms, shift, max, out);
+        four(codes.get(wide + b * 4..).unwrap_or_default(), terms, shift, max, out);
     }
 }
 
@@ -102,9 +104,7 @@ fn block<const B: usize>(codes: &[i8], terms: &[Term], shift: u8, max: u16, out:
         let row = codes.get(start as usize..).and_then(<[i8]>::first_chunk::<B>);
         let Some(row) = row else { continue };
         for ((&code, sum), pairs) in row.iter().zip(&mut sum).zip(&mut pairs) {
-            let e = i32::from(code) * gain.cast_signed();
-            *pairs += e * *sum;
-            *sum += e;
+            add(sum, pairs, code, gain.cast_signed());
         }
     }
     for (out, pairs) in out.iter_mut().zip(pairs) {

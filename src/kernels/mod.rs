@@ -13,13 +13,6 @@ pub(crate) mod sequences;
 
 pub(crate) use arch::{POOLS_ANY_COUNT, Plan, is_native};
 
-/// Lanes that the portable pooling keeps in registers together.
-#[cfg(target_pointer_width = "32")]
-const LANES_TOGETHER: usize = 4;
-/// Lanes that the portable pooling keeps in registers together.
-#[cfg(not(target_pointer_width = "32"))]
-const LANES_TOGETHER: usize = 16;
-
 /// In the body of a loop, keeps it from being unrolled on the cores where flash is scarce: 50 to 200 bytes less for two or three
 /// instructions a turn.
 #[inline(always)]

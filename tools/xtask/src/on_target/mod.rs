@@ -256,19 +256,12 @@ struct Runner<'a> {
 impl Runner<'_> {
     /// Checks the images of a build and runs cases; gives a line for each that is measured.
     fn run(&self, build: Build, cases: &[&Case], failures: &mut Failures) -> Result<Vec<Line>> {
-        let Self { core, level, emulator, folder } = *self;
-        for program in build.agreeing(core.layout) {
-            let result = Emulator::agree(core, &firmware::image(folder, core, build, level, program));
-            failures.add(&format!("{} {program} {build:?} O{level}", core.name), result.err());
-        }
+        let Self { core, level, .. } = *self;
+        self.agree(build, failures);
         let sizes = self.sizes(build, failures)?;
-        let bench = firmware::image(folder, core, build, level, "bench");
         let mut lines = Vec::new();
         for case in cases {
-            let context = format!("{} {} {build:?} O{level}", core.name, case.name());
-            let run = emulator.run(core, &bench, &case.write(folder)?);
-            let run = run.map_err(|e| format!("{context}: {e}"))?;
-            failures.add(&context, case.agree(&run.scores).err());
+            let run = self.score(build, case, failures)?;
             if case.is_measured(core.layout) {
                 let names = (case.model, if build == Build::Lean { LEAN } else { case.precision });
                 lines.push(line(core, names, level, &run, sizes[usize::from(case.is_f32())]));
@@ -277,19 +270,40 @@ impl Runner<'_> {
         Ok(lines)
     }
 
-    /// Runs a case on the portable kernels, and prints and judges what a score takes where one is promised.
-    fn run_portable(&self, case: &Case, failures: &mut Failures) -> Result<()> {
+    /// Runs the programs that compare drawn models with their definition.
+    fn agree(&self, build: Build, failures: &mut Failures) {
+        let Self { core, level, folder, .. } = *self;
+        for program in build.agreeing(core.layout) {
+            let result = Emulator::agree(core, &firmware::image(folder, core, build, level, program));
+            failures.add(&format!("{} {program} {build:?} O{level}", core.name), result.err());
+        }
+    }
+
+    /// Runs a case, and compares its scores with the host's.
+    fn score(&self, build: Build, case: &Case, failures: &mut Failures) -> Result<firmware::Run> {
         let Self { core, level, emulator, folder } = *self;
-        let bench = firmware::image(folder, core, Build::Portable, level, "bench");
-        let context = format!("{} {} {:?} O{level}", core.name, case.name(), Build::Portable);
+        let bench = firmware::image(folder, core, build, level, "bench");
+        let context = self.context(build, case);
         let run = emulator.run(core, &bench, &case.write(folder)?).map_err(|e| format!("{context}: {e}"))?;
         failures.add(&context, case.agree(&run.scores).err());
+        Ok(run)
+    }
+
+    fn context(&self, build: Build, case: &Case) -> String {
+        format!("{} {} {build:?} O{}", self.core.name, case.name(), self.level)
+    }
+
+    /// Runs a case on the portable kernels, and prints and judges what a score takes where one is promised.
+    fn run_portable(&self, case: &Case, failures: &mut Failures) -> Result<()> {
+        let Self { core, level, .. } = *self;
+        let run = self.score(Build::Portable, case, failures)?;
         let measured = case.is_lean() && case.is_measured(core.layout);
         if let Some(promise) = promise(core.name, case.model).filter(|_| measured) {
             let (score, model) = (run.mean(), case.model);
             let times = as_f64(score) / as_f64(promise);
             println!("{:11}{model:3}{level:3}{score:>9} instr/score, {times:.2} × {promise}", core.name);
             let failure = format!("takes {times:.2} times {promise}, more than {PORTABLE_FACTOR}");
+            let context = self.context(Build::Portable, case);
             failures.add(&context, (times > PORTABLE_FACTOR).then_some(failure));
         }
         Ok(())
@@ -326,11 +340,8 @@ fn portable(cores: &[&'static Core], cases: &[Case], emulator: &Emulator, folder
     let mut failures = Failures::default();
     for core in cores {
         for level in LEVELS {
-            for program in build.agreeing(core.layout) {
-                let result = Emulator::agree(core, &firmware::image(folder, core, build, level, program));
-                failures.add(&format!("{} {program} {build:?} O{level}", core.name), result.err());
-            }
             let runner = Runner { core, level, emulator, folder };
+            runner.agree(build, &mut failures);
             for case in cases.iter().filter(|case| !case.is_f32()) {
                 runner.run_portable(case, &mut failures)?;
             }
